@@ -1,0 +1,79 @@
+"""The FastAPI app, from parts that are passed in. Before it: `bootstrap.py`. After it: `routes.py`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from query_api import routes
+from query_api.answers import AnswerUnavailable
+from query_api.lookups import Lookups
+from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
+from query_api.progress import Progress
+from query_api.service import QueryService
+from runtime.metrics import Metrics
+from runtime.web import health, identity, problems
+from runtime.web.problems import Problem
+from runtime.web.requests import RequestMiddleware
+
+MOST_BODY_BYTES = 1_048_576
+"""A search with 1,000 values in a filter is about 100 KB."""
+
+_KINDS: tuple[tuple[type[Exception], str, str], ...] = (
+    (NoIndex, "no-index", "5"),
+    (IndexUnavailable, "unavailable", "2"),
+    (ModelMismatch, "model-mismatch", "30"),
+    (ModelUnavailable, "unavailable", "2"),
+    (AnswerUnavailable, "unavailable", "5"),
+)
+"""Our errors, the problem each one is, and after how many seconds to ask again."""
+
+
+@dataclass(frozen=True)
+class Deps:
+    """What the app needs. start and stop run around its life; both are bounded."""
+
+    service: QueryService
+    lookups: Lookups
+    progress: Progress
+    keys: identity.Keys
+    metrics: Metrics
+    checks: Sequence[health.Check]
+    now_ms: Callable[[], int]
+    version: str
+    start: Callable[[], Awaitable[None]]
+    stop: Callable[[], Awaitable[None]]
+
+
+def create_app(deps: Deps) -> FastAPI:
+    """The query API."""
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        await deps.start()
+        try:
+            yield
+        finally:
+            await deps.stop()
+
+    app = FastAPI(title="Thalweg query API", version=deps.version, lifespan=life, redoc_url=None)
+    app.include_router(routes.router(deps.service, deps.lookups, deps.progress))
+    app.include_router(health.router(deps.checks, deps.metrics.registry, version=deps.version))
+    problems.install(app)
+    identity.install(app, deps.keys, deps.now_ms)
+    for error, kind, again in _KINDS:
+        app.add_exception_handler(error, _handler(kind, again))
+    app.add_middleware(RequestMiddleware, counter=deps.metrics.http_requests, max_body_bytes=MOST_BODY_BYTES)
+    return app
+
+
+def _handler(kind: str, again: str) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def answer(request: Request, error: Exception) -> Response:
+        problem = Problem(kind, f"{error}.", headers={"Retry-After": again})
+        return problems.response_of(problem, request.state.request_id)
+
+    return answer

@@ -1,0 +1,123 @@
+"""The composition root: from settings to a running query API. Nothing else knows which vendors there are.
+
+Before it: `commands.py`. After it: `app.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from importlib.metadata import PackageNotFoundError, version
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from query_api.answer_models import answerer_from
+from query_api.app import Deps, create_app
+from query_api.checks import checks
+from query_api.freshness import Freshness
+from query_api.lookups import Lookups
+from query_api.ports import ModelUnavailable
+from query_api.query_embedding import ThreadedEmbedder
+from query_api.retrieval import Retrieval
+from query_api.service import QueryService
+from query_api.weaviate_index import WeaviateIndex
+from query_api.weaviate_link import WeaviateLink
+from runtime import logs
+from runtime.clock import now_ms
+from runtime.directory import Directory, demo_keys
+from runtime.embedding.select import embedder_from
+from runtime.metrics import Metrics, metrics
+from runtime.settings import Settings
+from schemas.codec import Codec
+from schemas.registry import Registry
+
+_SEARCH_S = 5.0
+"""Longest wait for one question to Weaviate: they take 20 ms, so after 5 s no answer is coming."""
+
+_EMBED_S = 10.0
+_EMBED_THREADS = 2
+_GRACE_S = 30
+
+
+def build(settings: Settings, counted: Metrics) -> FastAPI:
+    """The app with everything it needs; connections are made when it starts. Raises SettingsError."""
+    codec = Codec(Registry(settings.registry.url, timeout_s=5.0))
+    directory = Directory(settings.kafka.bootstrap, codec, own_keys=demo_keys(settings))
+    freshness = Freshness(settings.kafka.bootstrap, codec, now_ms)
+    key = settings.weaviate.api_key
+    link = WeaviateLink(
+        settings.weaviate.url,
+        settings.weaviate.grpc,
+        key.get_secret_value() if key else None,
+        timeout_s=min(settings.weaviate.timeout_s, _SEARCH_S),
+    )
+    index = WeaviateIndex(link)
+    embedder = ThreadedEmbedder(
+        lambda: embedder_from(settings.embedding),
+        counted,
+        threads=_EMBED_THREADS,
+        timeout_s=min(settings.embedding.timeout_s, _EMBED_S),
+    )
+    http = httpx.AsyncClient(timeout=settings.answer.timeout_s, limits=httpx.Limits(max_connections=50))
+
+    async def start() -> None:
+        directory.start()
+        freshness.start()
+        # Loaded before the first question; what fails here is told by /ready and tried again then.
+        with contextlib.suppress(ModelUnavailable):
+            await embedder.ready()
+
+    async def stop() -> None:
+        await link.close()
+        await http.aclose()
+        embedder.close()
+        await asyncio.gather(asyncio.to_thread(directory.close), asyncio.to_thread(freshness.close))
+
+    return create_app(
+        Deps(
+            service=QueryService(
+                index=index,
+                retrieval=Retrieval(index, embedder),
+                answerer=answerer_from(settings.answer, http),
+                bases=directory,
+                freshness=freshness,
+                settings=settings.query,
+                metrics=counted,
+            ),
+            lookups=Lookups(index, freshness.progress, now_ms),
+            progress=freshness.progress,
+            keys=directory,
+            metrics=counted,
+            checks=checks(index, embedder, directory, freshness),
+            now_ms=now_ms,
+            version=_version(),
+            start=start,
+            stop=stop,
+        )
+    )
+
+
+def serve(settings: Settings) -> None:
+    """Run the query API until SIGTERM or SIGINT; requests under way get 30 s. Raises SettingsError."""
+    logs.configure(settings.log_level)
+    app = build(settings, metrics())
+    config = uvicorn.Config(
+        app,
+        host=settings.query.host,
+        port=settings.query.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=75,
+    )
+    uvicorn.Server(config).run()
+
+
+def _version() -> str:
+    try:
+        return version("thalweg")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,75 @@
+"""Read your writes: follows the topic `receipts` from an hour back, and lets a search wait for a position.
+
+Before it: the topic, written by the stages. After it: `service.py`. While Kafka is away nobody's wait ends early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from query_api.progress import Accepted, Progress
+from runtime.topic_tail import TopicTail
+from schemas.codec import Codec
+from schemas.records import Receipt
+
+TOPIC = "receipts"
+_BACK_MS = 3_600_000
+
+
+class Freshness:
+    """How far the index has come. `start` it before use; `wait` belongs to the event loop, the rest to any thread."""
+
+    def __init__(self, bootstrap: str, codec: Codec, now_ms: Callable[[], int]) -> None:
+        self.progress = Progress()
+        self._codec = codec
+        self._lock = threading.Lock()
+        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._tail = TopicTail(bootstrap, TOPIC, self._take, since_ms=now_ms() - _BACK_MS)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._tail.start()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._tail.close()
+
+    @property
+    def connected(self) -> bool:
+        """True if receipts come in: Kafka is reachable, and the topic was read to its end once."""
+        return self._tail.connected and self._tail.caught_up
+
+    async def wait(self, positions: Sequence[Accepted], timeout_s: float) -> list[Accepted]:
+        """Wait until all of these have ended, at most timeout_s; those that have not are given back."""
+        deadline = time.monotonic() + timeout_s
+        came = asyncio.Event()
+        me = (asyncio.get_running_loop(), came)
+        with self._lock:
+            self._waiting.add(me)
+        try:
+            while True:
+                came.clear()
+                missing = [position for position in positions if not self.progress.ended(position)]
+                left = deadline - time.monotonic()
+                if not missing or left <= 0:
+                    return missing
+                try:
+                    async with asyncio.timeout(left):
+                        await came.wait()
+                except TimeoutError:
+                    continue  # one last look, in case the last moment brought it
+        finally:
+            with self._lock:
+                self._waiting.discard(me)
+
+    def _take(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
+        del partition, offset, key
+        if value is None:
+            return
+        self.progress.take(self._codec.decode(value, Receipt))
+        with self._lock:
+            for loop, came in self._waiting:
+                loop.call_soon_threadsafe(came.set)

@@ -1,0 +1,141 @@
+"""The JSON of requests and answers. Unknown fields are refused. Before it: HTTP. After it: `service.py`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.records import MetadataValue
+
+LONGEST_WAIT_MS = 30_000
+MOST_NAMES = 100
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SearchRequest(_Request):
+    """A search."""
+
+    query: str = Field(description="What to look for; at most 1,000 characters unless configured otherwise.")
+    knowledge_bases: list[str] | None = Field(
+        None, min_length=1, max_length=MOST_NAMES, description="None: all that the key may read."
+    )
+    filters: dict[str, Any] | None = Field(
+        None,
+        description='`{"year": {"gte": 2020}, "or": [{"team": "a"}, {"team": {"in": ["b", "c"]}}]}`; operators eq, ne, '
+        "gt, gte, lt, lte, in, nin; keys are metadata, `source` and `document_id`.",
+    )
+    doc_ids: list[str] | None = Field(None, min_length=1, max_length=MOST_NAMES, description="Only these documents.")
+    limit: int = Field(5, ge=1, description="Most hits that come back.")
+    mode: Literal["hybrid", "vector", "keyword"] = "hybrid"
+    explain: bool = Field(False, description="Tell the parts of each score.")
+    min_position: str | list[str] | None = Field(
+        None, description="Positions of accepted writes (`topic/partition@offset`) that the index must have reached."
+    )
+    wait_ms: int = Field(0, ge=0, le=LONGEST_WAIT_MS, description="How long to wait for `min_position`.")
+
+
+class HitBody(BaseModel):
+    """A chunk that was found. `text` is exactly the characters [start, end) of the document's text."""
+
+    document_id: str
+    knowledge_base: str
+    chunk_id: str
+    text: str
+    title: str | None
+    score: float
+    start: int
+    end: int
+    heading: list[str]
+    page: int | None
+    metadata: dict[str, MetadataValue]
+    source: str
+    version: str
+    explain: dict[str, float] | None = None
+
+
+class SearchResponse(BaseModel):
+    """Hits, best first. position: the accepted write that ended last, where known."""
+
+    hits: list[HitBody]
+    position: str | None
+    generation: str
+    took_ms: float
+
+
+class CitationBody(BaseModel):
+    """`quote` is verbatim the characters [start, end) of the document's text; `hit` is an index into `hits`."""
+
+    hit: int
+    document_id: str
+    chunk_id: str
+    quote: str
+    start: int
+    end: int
+    answer_start: int
+    answer_end: int
+
+
+class QueryResponse(BaseModel):
+    """An answer. model `extractive`: the answer is quoted from the hits; no model wrote it."""
+
+    answer: str
+    citations: list[CitationBody]
+    hits: list[HitBody]
+    model: str
+    usage: dict[str, int]
+    position: str | None
+    generation: str
+    took_ms: float
+
+
+class ChunkBody(BaseModel):
+    """One chunk of a document, in its order."""
+
+    chunk_id: str
+    text: str | None
+    start: int
+    end: int
+    heading: list[str]
+    page: int | None
+
+
+class DocumentResponse(BaseModel):
+    """A document's newest version as it is indexed. chunk_count counts all chunks, `chunks` holds a page of them."""
+
+    document_id: str
+    knowledge_base: str
+    version: str
+    title: str | None
+    metadata: dict[str, MetadataValue]
+    access: list[str] | None
+    source: str
+    origin: dict[str, str | int]
+    indexed_ms: int
+    chunk_count: int
+    chunks: list[ChunkBody]
+    generation: str
+
+
+class FreshnessBody(BaseModel):
+    """Seconds from the source's commit to searchable, of the last five minutes; null where nothing came."""
+
+    p50: float | None
+    p95: float | None
+    samples: int
+
+
+class StatsResponse(BaseModel):
+    """What the caller's knowledge bases hold. documents is null unless the key is an admin's."""
+
+    documents: int | None
+    chunks: int
+    knowledge_bases: list[str]
+    generation: str
+    model: str
+    dimension: int
+    freshness: FreshnessBody
+    position: str | None

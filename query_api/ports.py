@@ -1,0 +1,109 @@
+"""What a search needs from outside, as protocols: the index and the embedding model. No vendor is named here.
+
+Before it: `retrieval.py` (which asks). After it: `weaviate_index.py` and `query_embedding.py` (which answer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from query_api.filters import Filter
+from query_api.rights import Rights
+from schemas.index.contract import Generation
+from schemas.index.manifest import Manifest
+
+Mode = Literal["hybrid", "vector", "keyword"]
+
+
+class IndexUnavailable(Exception):
+    """The store does not answer, or not in time: again later. The text may be shown to a caller."""
+
+
+class NoIndex(Exception):
+    """There is no live generation yet."""
+
+
+class ModelMismatch(Exception):
+    """No embedding model that is configured here is the one the live generation was built with."""
+
+
+class ModelUnavailable(Exception):
+    """The embedding model does not answer, or a person has to act on it. The text may be shown to a caller."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """The generation that the alias points to, and its filterable metadata: key -> data type -> property."""
+
+    generation: Generation
+    keys: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """Which chunk objects may come back at all. documents None: of any document."""
+
+    rights: Rights
+    filter: Filter | None = None
+    documents: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A chunk object that matched; whether it counts is for the manifests to say. parts: score by leg of a hybrid."""
+
+    chunk_id: str
+    document: str
+    source: str
+    text: str
+    score: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What to look for. vector is None for keyword searches; explain asks for the parts of each score."""
+
+    text: str
+    mode: Mode
+    vector: Sequence[float] | None
+    limit: int
+    explain: bool = False
+
+
+class Index(Protocol):
+    """The store. A tenant it does not know has no objects. All but `live` raise IndexUnavailable and NoIndex too."""
+
+    async def live(self) -> Live:
+        """The live generation, at most a second old. Raises NoIndex, IndexUnavailable."""
+        ...
+
+    async def candidates(self, live: Live, criteria: Criteria, ask: Ask) -> list[Candidate]:
+        """At most ask.limit matches, best first, none of them retired; never a vector."""
+        ...
+
+    async def manifests(self, live: Live, tenant: str, documents: Collection[str]) -> list[Manifest]:
+        """All manifests and barriers under these document keys that are not superseded."""
+        ...
+
+    async def texts(self, live: Live, tenant: str, chunk_ids: Sequence[str]) -> dict[str, str]:
+        """The texts of these chunks; one that is gone is left out."""
+        ...
+
+    async def keys_in_use(self, live: Live, tenant: str) -> list[str]:
+        """The metadata keys that this tenant's chunks have (keys of other tenants are not told)."""
+        ...
+
+    async def count(self, live: Live, criteria: Criteria) -> tuple[int, int]:
+        """(documents, chunks) that the criteria's knowledge bases hold; chunks by all criteria."""
+        ...
+
+
+class QueryEmbedder(Protocol):
+    """The models that turn questions into vectors, one for each generation that can be live."""
+
+    async def embed(self, model: str, text: str) -> list[float]:
+        """The question's vector by the model of this ModelFingerprint.key(). Raises ModelMismatch, ModelUnavailable."""
+        ...

@@ -1,0 +1,165 @@
+"""The query API's routes: JSON in, JSON out. Before it: `app.py`. After it: `service.py`, `lookups.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query
+
+from query_api.answers import Answer
+from query_api.lookups import Lookups
+from query_api.models import (
+    ChunkBody,
+    CitationBody,
+    DocumentResponse,
+    FreshnessBody,
+    HitBody,
+    QueryResponse,
+    SearchRequest,
+    SearchResponse,
+    StatsResponse,
+)
+from query_api.progress import Progress
+from query_api.service import QueryService
+from query_api.visibility import Hit
+from runtime.access import Principal
+from runtime.web.identity import require
+from schemas.records import split_document_key
+
+Reader = Annotated[Principal, Depends(require("query"))]
+KnowledgeBaseName = Annotated[str | None, Query(max_length=100, description="None: found among all in reach.")]
+Offset = Annotated[int, Query(ge=0, description="First chunk.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Most chunks.")]
+
+
+def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRouter:
+    """`/v1/search`, `/v1/query`, `/v1/documents/{id}`, `/v1/stats`."""
+    routes = APIRouter(prefix="/v1", tags=["query"])
+
+    @routes.post("/search", summary="Hits for a query", response_model_exclude_unset=True)
+    async def search(body: SearchRequest, caller: Reader) -> SearchResponse:
+        searched = await service.search(caller, body)
+        return SearchResponse(
+            hits=_hits(searched.found.hits, explain=body.explain),
+            position=progress.newest(caller.tenant),
+            generation=searched.found.generation,
+            took_ms=_ms(searched.took_s),
+        )
+
+    @routes.post("/query", summary="An answer with citations", response_model_exclude_unset=True)
+    async def query(body: SearchRequest, caller: Reader) -> QueryResponse:
+        searched, answer, took_s = await service.answer(caller, body)
+        return QueryResponse(
+            answer=answer.text,
+            citations=_citations(answer, searched.found.hits),
+            hits=_hits(searched.found.hits, explain=body.explain),
+            model=answer.model,
+            usage=dict(answer.usage),
+            position=progress.newest(caller.tenant),
+            generation=searched.found.generation,
+            took_ms=_ms(took_s),
+        )
+
+    @routes.get("/documents/{document_id:path}", summary="What is indexed of a document")
+    async def document(
+        document_id: Annotated[str, Path(min_length=1, max_length=2000)],
+        caller: Reader,
+        knowledge_base: KnowledgeBaseName = None,
+        offset: Offset = 0,
+        limit: Limit = 100,
+    ) -> DocumentResponse:
+        rights = service.rights(caller, None if knowledge_base is None else [knowledge_base])
+        found = await lookups.document(rights, document_id, offset=offset, limit=limit)
+        manifest = found.manifest
+        return DocumentResponse(
+            document_id=document_id,
+            knowledge_base=split_document_key(manifest.document)[1],
+            version=manifest.position.version,
+            title=manifest.title,
+            metadata=manifest.metadata,
+            access=None if manifest.access is None else sorted(manifest.access),
+            source=manifest.origin.source,
+            origin={
+                "kind": manifest.origin.kind,
+                "ref": manifest.origin.ref,
+                "position": manifest.origin.receipt_position,
+            },
+            indexed_ms=manifest.indexed_ms,
+            chunk_count=len(manifest.spans),
+            chunks=[
+                ChunkBody(
+                    chunk_id=span.chunk_id,
+                    text=found.texts.get(span.chunk_id),
+                    start=span.start,
+                    end=span.end,
+                    heading=list(span.heading),
+                    page=span.page,
+                )
+                for span in found.spans
+            ],
+            generation=found.generation,
+        )
+
+    @routes.get("/stats", summary="What is indexed, and how fresh it is")
+    async def stats(caller: Reader, knowledge_base: KnowledgeBaseName = None) -> StatsResponse:
+        rights = service.rights(caller, None if knowledge_base is None else [knowledge_base])
+        found = await lookups.stats(rights)
+        p50, p95, samples = found.freshness
+        return StatsResponse(
+            documents=found.documents,
+            chunks=found.chunks,
+            knowledge_bases=sorted(rights.bases),
+            generation=found.live.generation.name,
+            model=found.live.generation.model,
+            dimension=found.live.generation.dimension,
+            freshness=FreshnessBody(p50=p50, p95=p95, samples=samples),
+            position=found.position,
+        )
+
+    return routes
+
+
+def _hits(hits: Sequence[Hit], *, explain: bool) -> list[HitBody]:
+    return [_hit(hit, explain=explain) for hit in hits]
+
+
+def _hit(hit: Hit, *, explain: bool) -> HitBody:
+    # exclude_unset leaves `explain` out of the JSON unless it was asked for.
+    parts = {"explain": dict(hit.parts)} if explain else {}
+    return HitBody(
+        document_id=hit.document_id,
+        knowledge_base=hit.knowledge_base,
+        chunk_id=hit.chunk_id,
+        text=hit.text,
+        title=hit.title,
+        score=round(hit.score, 6),
+        start=hit.start,
+        end=hit.end,
+        heading=list(hit.heading),
+        page=hit.page,
+        metadata=dict(hit.metadata),
+        source=hit.source,
+        version=hit.version,
+        **parts,
+    )
+
+
+def _citations(answer: Answer, hits: Sequence[Hit]) -> list[CitationBody]:
+    return [
+        CitationBody(
+            hit=citation.hit,
+            document_id=hits[citation.hit].document_id,
+            chunk_id=hits[citation.hit].chunk_id,
+            quote=citation.quote,
+            start=citation.start,
+            end=citation.end,
+            answer_start=citation.answer_start,
+            answer_end=citation.answer_end,
+        )
+        for citation in answer.citations
+    ]
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -1,0 +1,183 @@
+"""What the query API does for a caller, apart from HTTP: check, wait, search, answer.
+
+Before it: `routes.py`. After it: `questions.py` (checks), `waiting.py`, `retrieval.py`, `answers.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from query_api.answers import NOTHING_FOUND, Answer, Answerer
+from query_api.filters import Filter, FilterRefused, Known, parse
+from query_api.models import SearchRequest
+from query_api.ports import Criteria, Index, Live
+from query_api.questions import checked_query
+from query_api.retrieval import Found, Retrieval
+from query_api.rights import Rights, UnknownBases, rights_of
+from query_api.waiting import Waits, wait_for
+from runtime.access import KnowledgeBase, Principal
+from runtime.metrics import Metrics
+from runtime.settings import QueryApi
+from runtime.web.problems import FieldError, Problem
+
+_log = structlog.get_logger(__name__)
+
+
+class Bases(Protocol):
+    """What is asked of the directory."""
+
+    @property
+    def ready(self) -> bool:
+        """True once all entries are known."""
+        ...
+
+    def bases(self, tenant: str) -> list[KnowledgeBase]:
+        """The tenant's knowledge bases."""
+        ...
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A search's result. took_s is all of it, retrieval_s without the wait for `min_position`."""
+
+    found: Found
+    query: str
+    took_s: float
+    retrieval_s: float
+
+
+class QueryService:
+    """One for a process."""
+
+    def __init__(
+        self,
+        *,
+        index: Index,
+        retrieval: Retrieval,
+        answerer: Answerer,
+        bases: Bases,
+        freshness: Waits,
+        settings: QueryApi,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._index = index
+        self._retrieval = retrieval
+        self._answerer = answerer
+        self._bases = bases
+        self._freshness = freshness
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+
+    async def search(self, caller: Principal, request: SearchRequest) -> Searched:
+        """The hits. Raises Problem, and the ports' errors, which `app.py` turns into problems."""
+        started = self._clock()
+        searched = await self._search(caller, request, started)
+        self._completed("/v1/search", searched, searched.took_s, generation_s=0.0, model=None)
+        return searched
+
+    async def answer(self, caller: Principal, request: SearchRequest) -> tuple[Searched, Answer, float]:
+        """The hits, the answer, and the seconds that all took. Raises as search does, and AnswerUnavailable."""
+        started = self._clock()
+        searched = await self._search(caller, request, started)
+        if not searched.found.hits:
+            answer, generation_s = Answer(NOTHING_FOUND, (), "none"), 0.0
+        else:
+            begun = self._clock()
+            answer = await self._answerer.answer(searched.query, searched.found.hits)
+            generation_s = self._clock() - begun
+            self._metrics.generation_duration_seconds.observe(generation_s)
+        took_s = self._clock() - started
+        self._completed("/v1/query", searched, took_s, generation_s=generation_s, model=answer.model)
+        return searched, answer, took_s
+
+    def rights(self, caller: Principal, wanted: Sequence[str] | None) -> Rights:
+        """The caller's reach. Raises Problem 404 for a knowledge base it may not read, 503 if none is known yet."""
+        try:
+            return rights_of(caller, self._bases.bases(caller.tenant), wanted)
+        except UnknownBases as error:
+            if not self._bases.ready:
+                raise Problem(
+                    "unavailable",
+                    "The knowledge bases have not been read from Kafka yet.",
+                    headers={"Retry-After": "2"},
+                ) from error
+            known = ", ".join(sorted(rights_of(caller, self._bases.bases(caller.tenant), None).bases)) or "none"
+            raise Problem(
+                "knowledge-base-not-found",
+                f"No knowledge base {', '.join(map(repr, error.names))} that this key may read; it may read: {known}.",
+            ) from error
+
+    async def _search(self, caller: Principal, request: SearchRequest, started: float) -> Searched:
+        query = checked_query(request, self._settings)
+        rights = self.rights(caller, request.knowledge_bases)
+        if request.min_position is not None:
+            await wait_for(self._freshness, request.min_position, request.wait_ms)
+        begun = self._clock()
+        live = await self._index.live()
+        documents = None
+        if request.doc_ids is not None:
+            documents = tuple(key for name in request.doc_ids for key in rights.documents(name))
+        filters = await self._filter(live, rights, request.filters)
+        found = await self._retrieval.search(
+            live,
+            Criteria(rights, filters, documents),
+            query=query,
+            mode=request.mode,
+            limit=request.limit,
+            explain=request.explain,
+        )
+        ended = self._clock()
+        self._metrics.retrieval_duration_seconds.observe(ended - begun)
+        self._metrics.query_results.observe(len(found.hits))
+        return Searched(found, query, ended - started, ended - begun)
+
+    async def _filter(self, live: Live, rights: Rights, raw: dict[str, object] | None) -> Filter | None:
+        if not raw:
+            return None
+        try:
+            return parse(raw, Known(live.keys, rights.documents))
+        except FilterRefused as error:
+            fix = error.fix
+            if error.unknown_key is not None:
+                keys = await self._index.keys_in_use(live, rights.tenant)
+                fix = f"use one of {', '.join(sorted({*keys, 'source', 'document_id'}))}"
+            wrong = FieldError(error.field, error.message, fix)
+            raise Problem("validation-failed", f"{error.field} {error.message}: {fix}.", errors=[wrong]) from error
+
+    def _completed(
+        self, route: str, searched: Searched, took_s: float, *, generation_s: float, model: str | None
+    ) -> None:
+        """Count and log: the query itself appears nowhere, only its hash and length."""
+        self._metrics.query_duration_seconds.labels(route=route).observe(took_s)
+        about = {
+            "query_hash": hashlib.sha256(searched.query.encode()).hexdigest()[:16],
+            "query_length": len(searched.query),
+        }
+        hits = searched.found.hits
+        _log.info(
+            "query_completed",
+            route=route,
+            latency_ms=round(took_s * 1000, 1),
+            retrieval_ms=round(searched.retrieval_s * 1000, 1),
+            generation_ms=round(generation_s * 1000, 1),
+            results=len(hits),
+            candidates=searched.found.candidates,
+            model=model,
+            **about,
+        )
+        if took_s * 1000 > self._settings.slow_query_ms:
+            _log.warning(
+                "slow_query",
+                route=route,
+                latency_ms=round(took_s * 1000, 1),
+                threshold_ms=self._settings.slow_query_ms,
+                **about,
+            )

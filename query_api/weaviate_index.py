@@ -1,0 +1,214 @@
+"""The index in Weaviate, as `ports.Index` asks for it: reads only, within one tenant, and never a vector.
+
+Before it: `retrieval.py`, `service.py`. After it: `weaviate_link.py`. What the objects hold: schemas/index/contract.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import weaviate
+from weaviate.classes.aggregate import Metrics as Measure
+from weaviate.classes.query import Filter as Where
+from weaviate.classes.query import HybridFusion, MetadataQuery
+from weaviate.collections import CollectionAsync
+
+from query_api.ports import Ask, Candidate, Criteria, Live, NoIndex
+from query_api.weaviate_filters import rights_where, where
+from query_api.weaviate_link import UnknownTenant, WeaviateLink
+from schemas.index.contract import ALIAS, Generation, metadata_key
+from schemas.index.manifest import Manifest
+
+T = TypeVar("T")
+_LIVE_S = 1.0
+_KEYWORD_AND_MEANING = 0.5
+"""alpha of a hybrid search: words and meaning count the same."""
+
+_MANIFESTS_AT_ONCE = 10_000
+"""Weaviate's own limit (QUERY_MAXIMUM_RESULTS)."""
+
+_MOST_KEYS = 200
+_PART = re.compile(r"Result Set (keyword|vector)[^)]*\).*?original score ([-0-9.e+]+), normalized score: ([-0-9.e+]+)")
+
+
+class WeaviateIndex:
+    """ports.Index over a link. alias names the live generation's chunks."""
+
+    def __init__(self, link: WeaviateLink, *, alias: str = ALIAS, clock: Callable[[], float] = time.monotonic) -> None:
+        self._link = link
+        self._alias = alias
+        self._clock = clock
+        self._live: Live | None = None
+        self._live_until = 0.0
+        self._looking: asyncio.Task[Live] | None = None
+
+    async def live(self) -> Live:
+        if self._live is not None and self._clock() < self._live_until:
+            return self._live
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        # All who wait share one question to the store, and one of them hanging up does not end it.
+        return await asyncio.shield(self._looking)
+
+    async def _look(self) -> Live:
+        self._live = await self._link.call(lambda client: _resolve(client, self._alias))
+        self._live_until = self._clock() + _LIVE_S
+        return self._live
+
+    async def candidates(self, live: Live, criteria: Criteria, ask: Ask) -> list[Candidate]:
+        wanted: dict[str, Any] = {
+            "filters": where(criteria),
+            "limit": ask.limit,
+            "return_properties": ["text", "document", "source"],
+        }
+
+        async def query(chunks: CollectionAsync[Any, Any]) -> list[Candidate]:
+            match ask.mode:
+                case "keyword":
+                    metadata = MetadataQuery(score=True)
+                    found = await chunks.query.bm25(
+                        ask.text, query_properties=["text"], return_metadata=metadata, **wanted
+                    )
+                case "vector":
+                    metadata = MetadataQuery(distance=True)
+                    found = await chunks.query.near_vector(list(ask.vector or ()), return_metadata=metadata, **wanted)
+                case "hybrid":
+                    found = await chunks.query.hybrid(
+                        ask.text,
+                        vector=list(ask.vector or ()),
+                        alpha=_KEYWORD_AND_MEANING,
+                        fusion_type=HybridFusion.RELATIVE_SCORE,
+                        query_properties=["text"],
+                        return_metadata=MetadataQuery(score=True, explain_score=ask.explain),
+                        **wanted,
+                    )
+            return [_candidate(item) for item in found.objects]
+
+        return await self._ask(live.generation.chunks, criteria.rights.tenant, query, [])
+
+    async def manifests(self, live: Live, tenant: str, documents: Collection[str]) -> list[Manifest]:
+        keys = sorted(documents)
+        if not keys:
+            return []
+
+        async def query(manifests: CollectionAsync[Any, Any]) -> list[Manifest]:
+            found = await manifests.query.fetch_objects(
+                filters=Where.all_of(
+                    [
+                        Where.by_property("document").contains_any(keys),
+                        Where.by_property("superseded").equal(False),
+                    ]
+                ),
+                limit=_MANIFESTS_AT_ONCE,
+                return_properties=["body"],
+            )
+            return [Manifest.from_json(str(item.properties["body"])) for item in found.objects]
+
+        return await self._ask(live.generation.manifests, tenant, query, [])
+
+    async def texts(self, live: Live, tenant: str, chunk_ids: Sequence[str]) -> dict[str, str]:
+        if not chunk_ids:
+            return {}
+
+        async def query(chunks: CollectionAsync[Any, Any]) -> dict[str, str]:
+            found = await chunks.query.fetch_objects_by_ids(
+                list(chunk_ids), limit=len(chunk_ids), return_properties=["text"]
+            )
+            return {str(item.uuid): str(item.properties["text"]) for item in found.objects}
+
+        return await self._ask(live.generation.chunks, tenant, query, {})
+
+    async def keys_in_use(self, live: Live, tenant: str) -> list[str]:
+        asked: list[Any] = []
+        for types in list(live.keys.values())[:_MOST_KEYS]:
+            for data_type, name in types.items():
+                match data_type:
+                    case "number":
+                        asked.append(Measure(name).number(count=True))
+                    case "boolean":
+                        asked.append(Measure(name).boolean(count=True))
+                    case _:
+                        asked.append(Measure(name).text(count=True))
+        if not asked:
+            return []
+
+        async def query(chunks: CollectionAsync[Any, Any]) -> list[str]:
+            found = await chunks.aggregate.over_all(return_metrics=asked, total_count=False)
+            used = {name for name, measured in found.properties.items() if getattr(measured, "count", 0)}
+            return sorted({parsed[0] for name in used if (parsed := metadata_key(name)) is not None})
+
+        return await self._ask(live.generation.chunks, tenant, query, [])
+
+    async def count(self, live: Live, criteria: Criteria) -> tuple[int, int]:
+        async def chunks(collection: CollectionAsync[Any, Any]) -> int:
+            found = await collection.aggregate.over_all(filters=where(criteria), total_count=True)
+            return found.total_count or 0
+
+        async def documents(collection: CollectionAsync[Any, Any]) -> int:
+            open_rights = replace(criteria.rights, readers=None)  # manifests have no access property
+            parts = [Where.by_property(name).equal(False) for name in ("superseded", "grave")]
+            filters = Where.all_of([*parts, *rights_where(open_rights)])
+            found = await collection.aggregate.over_all(filters=filters, total_count=True)
+            return found.total_count or 0
+
+        tenant = criteria.rights.tenant
+        return (
+            await self._ask(live.generation.manifests, tenant, documents, 0),
+            await self._ask(live.generation.chunks, tenant, chunks, 0),
+        )
+
+    async def _ask(
+        self, collection: str, tenant: str, query: Callable[[CollectionAsync[Any, Any]], Awaitable[T]], nothing: T
+    ) -> T:
+        """What the query gives in this tenant, or `nothing` if the collection does not know the tenant."""
+        try:
+            return await self._link.call(lambda client: query(client.collections.use(collection).with_tenant(tenant)))
+        except UnknownTenant:
+            return nothing
+        except NoIndex:
+            self._live = None
+            raise
+
+
+async def _resolve(client: weaviate.WeaviateAsyncClient, name: str) -> Live:
+    alias = await client.alias.get(alias_name=name)
+    if alias is None:
+        raise NoIndex(f"Weaviate has no alias {name}: nothing was indexed yet")
+    config = await client.collections.export_config(alias.collection)
+    try:
+        generation = Generation.from_description(config.description or "")
+    except ValueError as error:
+        raise NoIndex(f"the alias {name} points to {alias.collection}, which is no generation") from error
+    keys: dict[str, dict[str, str]] = {}
+    for item in config.properties:
+        parsed = metadata_key(item.name)
+        if parsed is not None:
+            keys.setdefault(parsed[0], {})[parsed[1]] = item.name
+    return Live(generation, keys)
+
+
+def _candidate(item: Any) -> Candidate:
+    properties: Mapping[str, Any] = item.properties
+    metadata = item.metadata
+    parts: dict[str, float] = {}
+    score = metadata.score
+    if score is None:
+        # Cosine distance 0..2; the score is the similarity, as in the vector leg of a hybrid search.
+        score = 1.0 - (metadata.distance or 0.0)
+        parts["vector"] = score
+    for leg, original, normalised in _PART.findall(metadata.explain_score or ""):
+        parts[leg] = float(original)
+        parts[f"{leg}_normalised"] = float(normalised)
+    return Candidate(
+        chunk_id=str(item.uuid),
+        document=str(properties["document"]),
+        source=str(properties.get("source") or ""),
+        text=str(properties["text"]),
+        score=float(score),
+        parts=parts,
+    )

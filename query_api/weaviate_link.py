@@ -1,0 +1,141 @@
+"""The connection to Weaviate: made when first needed, made anew after a failure, every call bounded, errors ours.
+
+Before it: `weaviate_index.py`. After it: Weaviate's own asynchronous client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import structlog
+from weaviate import WeaviateAsyncClient
+from weaviate.auth import Auth
+from weaviate.config import AdditionalConfig, Timeout
+from weaviate.connect import ConnectionParams
+from weaviate.exceptions import (
+    UnexpectedStatusCodeError,
+    WeaviateBaseError,
+    WeaviateInvalidInputError,
+    WeaviateQueryError,
+)
+
+from query_api.ports import IndexUnavailable, NoIndex
+
+T = TypeVar("T")
+_CONNECT_S = 2.0
+_OPEN_AFTER = 2
+_OPEN_S = 1.0
+_log = structlog.get_logger(__name__)
+
+
+class UnknownTenant(Exception):
+    """The collection has no such tenant: nothing of it was ever indexed there."""
+
+
+class WeaviateLink:
+    """Runs calls against a client. timeout_s bounds each; after two failures in a row, calls are refused for a second.
+
+    url is `http(s)://host:port`; grpc is `host:port`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        grpc: str,
+        api_key: str | None,
+        *,
+        timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url, self._grpc, self._api_key = url, grpc, api_key
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._client: WeaviateAsyncClient | None = None
+        self._connecting = asyncio.Lock()
+        self._failures = 0
+        self._refuse_until = 0.0
+
+    async def call(self, use: Callable[[WeaviateAsyncClient], Awaitable[T]]) -> T:
+        """What `use` gives with a connected client. Raises IndexUnavailable, NoIndex, UnknownTenant."""
+        if self._clock() < self._refuse_until:
+            raise IndexUnavailable("Weaviate did not answer just now")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                found = await use(await self._connected())
+        except UnknownTenant:
+            raise
+        except Exception as error:
+            ours = _ours(error, self._timeout_s)
+            if isinstance(ours, IndexUnavailable):
+                await self._failed(error)
+            raise ours from error
+        self._failures = 0
+        return found
+
+    async def close(self) -> None:
+        """Close the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _connected(self) -> WeaviateAsyncClient:
+        async with self._connecting:
+            if self._client is None:
+                client = self._new_client()
+                await client.connect()
+                self._client = client
+            return self._client
+
+    def _new_client(self) -> WeaviateAsyncClient:
+        http, (grpc_host, _, grpc_port) = urlsplit(self._url), self._grpc.rpartition(":")
+        secure = http.scheme == "https"
+        parameters = ConnectionParams.from_params(
+            http_host=http.hostname or "",
+            http_port=http.port or (443 if secure else 80),
+            http_secure=secure,
+            grpc_host=grpc_host,
+            grpc_port=int(grpc_port),
+            grpc_secure=secure,
+        )
+        timeout = Timeout(init=_CONNECT_S, query=self._timeout_s, insert=self._timeout_s)
+        return WeaviateAsyncClient(
+            parameters,
+            auth_client_secret=Auth.api_key(self._api_key) if self._api_key else None,
+            additional_config=AdditionalConfig(timeout=timeout),
+            skip_init_checks=True,
+        )
+
+    async def _failed(self, error: Exception) -> None:
+        """Count the failure, and drop the client: its channel may wait for minutes before it connects anew."""
+        self._failures += 1
+        if self._failures >= _OPEN_AFTER:
+            self._refuse_until = self._clock() + _OPEN_S
+        _log.warning("weaviate_failed", error=type(error).__name__, failures=self._failures)
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                async with asyncio.timeout(1.0):
+                    await client.close()
+            except Exception as closing:  # noqa: BLE001  # it is given up anyway
+                _log.debug("weaviate_close_failed", error=type(closing).__name__)
+
+
+def _ours(error: Exception, timeout_s: float) -> Exception:
+    """The vendor's error in our words, by the table that Weaviate 1.39's messages make."""
+    if isinstance(error, IndexUnavailable | NoIndex | WeaviateInvalidInputError):
+        return error
+    text = str(error)
+    if isinstance(error, WeaviateQueryError | UnexpectedStatusCodeError):
+        if "tenant not found" in text:
+            return UnknownTenant(text)
+        if "could not find class" in text or "class not found" in text:
+            return NoIndex("the live generation's collection is gone")
+    if isinstance(error, TimeoutError):
+        return IndexUnavailable(f"Weaviate did not answer within {timeout_s:g} s")
+    if isinstance(error, WeaviateBaseError | OSError):
+        return IndexUnavailable(f"Weaviate cannot be asked ({type(error).__name__})")
+    return error

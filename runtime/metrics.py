@@ -1,0 +1,95 @@
+"""Every metric, declared once: names, labels, buckets. Before it: nothing; after it: whoever counts, and `/metrics`.
+
+The names are promises to dashboards and alerts. Take `metrics()` in a process's main and pass it on; tests make their
+own with `declare(CollectorRegistry())`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+PREFIX = "thalweg"
+
+FRESHNESS_BUCKETS = (
+    *(0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0),
+    *(15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0),
+)
+"""Seconds. Fine where the promise lies (0.1 to 10 s), so that a p95 read from them is off by a quarter at most."""
+
+DURATION_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
+"""Seconds."""
+
+RESULT_BUCKETS = (0, 1, 2, 3, 5, 10, 20, 50, 100)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """All of them. The registry is the one they are declared on: `/metrics` prints it."""
+
+    registry: CollectorRegistry
+    queue_depth: Gauge  # {stage}: records; from the lag exporter
+    queue_seconds: Gauge  # {stage}: age of the oldest record not yet done; from the lag exporter
+    freshness_seconds: Histogram  # {source}: source commit to searchable
+    documents: Counter  # {stage, outcome}
+    chunks: Counter  # {outcome}: embedded, reused, deleted
+    embedding_calls: Counter
+    embedding_texts: Counter
+    embedding_tokens: Counter
+    cost_dollars: Counter  # {kind, model}
+    query_duration_seconds: Histogram  # {route}
+    retrieval_duration_seconds: Histogram
+    generation_duration_seconds: Histogram
+    query_results: Histogram  # hits of one search
+    cache_requests: Counter  # {outcome}: hit, miss
+    dead_letters: Counter  # {stage, reason}
+    index_objects: Gauge  # {kind}: chunk, manifest, retired
+    http_requests: Counter  # {method, route, status}
+
+
+def declare(registry: CollectorRegistry) -> Metrics:
+    """Declare all metrics on this registry. Raises ValueError if they are on it already."""
+
+    def counter(name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"{PREFIX}_{name}", text, labels, registry=registry)
+
+    def gauge(name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"{PREFIX}_{name}", text, labels, registry=registry)
+
+    def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"{PREFIX}_{name}", text, labels, registry=registry, buckets=buckets)
+
+    return Metrics(
+        registry=registry,
+        queue_depth=gauge("queue_depth", "Records waiting before a stage.", "stage"),
+        queue_seconds=gauge("queue_seconds", "Age of the oldest record waiting before a stage.", "stage"),
+        freshness_seconds=histogram(
+            "freshness_seconds", "From the source's commit to searchable.", FRESHNESS_BUCKETS, "source"
+        ),
+        documents=counter("documents_total", "Changes that a stage ended, by outcome.", "stage", "outcome"),
+        chunks=counter("chunks_total", "Chunks by what became of them.", "outcome"),
+        embedding_calls=counter("embedding_calls_total", "Calls to the embedding model."),
+        embedding_texts=counter("embedding_texts_total", "Texts sent to the embedding model."),
+        embedding_tokens=counter("embedding_tokens_total", "Tokens the embedding model counted."),
+        cost_dollars=counter("cost_dollars_total", "Money spent on models, by the configured prices.", "kind", "model"),
+        query_duration_seconds=histogram(
+            "query_duration_seconds", "Search and question requests, whole.", DURATION_BUCKETS, "route"
+        ),
+        retrieval_duration_seconds=histogram(
+            "retrieval_duration_seconds", "Finding hits: query embedding, search, manifests.", DURATION_BUCKETS
+        ),
+        generation_duration_seconds=histogram("generation_duration_seconds", "Writing an answer.", DURATION_BUCKETS),
+        query_results=histogram("query_results", "Hits of one search.", RESULT_BUCKETS),
+        cache_requests=counter("cache_requests_total", "Look-ups in the answer cache.", "outcome"),
+        dead_letters=counter("dead_letters_total", "Records parked, by stage and reason.", "stage", "reason"),
+        index_objects=gauge("index_objects", "Objects in the live generation.", "kind"),
+        http_requests=counter("http_requests_total", "HTTP requests answered.", "method", "route", "status"),
+    )
+
+
+@cache
+def metrics() -> Metrics:
+    """This process's metrics, on prometheus_client's own registry; for mains, which pass it on."""
+    return declare(REGISTRY)

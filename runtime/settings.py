@@ -1,0 +1,316 @@
+"""Every setting: its default, its unit, and why. Grouped by concern; unknown names are refused.
+
+Where a value comes from, the first that gives it: environment `THALWEG_<SECTION>__<NAME>` (or `..._FILE`, a file that
+holds it), `thalweg.toml` in the working folder (or THALWEG_CONFIG), the running local stack's state file, the default.
+Nothing is read at import: `load_settings()` reads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+
+class SettingsError(ValueError):
+    """A setting that is unknown or wrong; the text names it, where it came from, and what is allowed."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Kafka(_Section):
+    """The broker."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    message_max_bytes: int = Field(
+        41_943_040, description="Largest record (40 MiB): a 25 MB text file as one document."
+    )
+    request_timeout_s: float = Field(30, description="Longest wait for one delivery or admin call.")
+
+
+class Registry(_Section):
+    """The schema registry (any that speaks the Confluent API)."""
+
+    url: str = "http://127.0.0.1:8081/apis/ccompat/v7"
+
+
+class Connect(_Section):
+    """Kafka Connect's REST API. registry_url is Apicurio's own API, which the Avro converter in Connect speaks."""
+
+    url: str = "http://127.0.0.1:8083"
+    registry_url: str = "http://127.0.0.1:8081/apis/registry/v2"
+
+
+class Weaviate(_Section):
+    """The vector store."""
+
+    url: str = "http://127.0.0.1:8080"
+    grpc: str = Field("127.0.0.1:50051", description="host:port; searches and batches go this way.")
+    api_key: SecretStr | None = None
+    timeout_s: float = Field(30, description="Longest wait for one call; a batch of 100 chunks takes well under 1 s.")
+
+
+class Postgres(_Section):
+    """The local stack's database: the demo's source, and the scenarios'. Your sources name their own."""
+
+    dsn: SecretStr | None = None
+
+
+class Blobs(_Section):
+    """Where uploaded files lie. A URL that fsspec understands: a folder, or `s3://bucket/prefix`."""
+
+    url: str = Field("", description="Empty: `<home>/blobs`.")
+
+
+class Embedding(_Section):
+    """The model that turns text into vectors, for indexing and asking alike."""
+
+    provider: Literal["local", "cohere", "openai"] = "local"
+    url: str | None = Field(None, description="Another address than the vendor's own.")
+    model: str | None = Field(None, description="None: the provider's default.")
+    api_key: SecretStr | None = None
+    dimension: int | None = Field(None, description="None: what the model gives.")
+    batch_size: int = Field(32, ge=1, le=96, description="Texts in one call; 96 is Cohere's limit.")
+    threads: int = Field(1, ge=1, description="Of the local model; 2 threads give 1.75 times the speed of 1.")
+    timeout_s: float = Field(30, description="Longest wait for one call.")
+    path: Path | None = Field(None, description="The built local model; None: in the cache.")
+
+
+class Rerank(_Section):
+    """The model that orders hits anew."""
+
+    provider: Literal["none", "cohere", "openai"] = "none"
+    url: str | None = None
+    model: str | None = None
+    api_key: SecretStr | None = None
+    timeout_s: float = 10
+
+
+class Answer(_Section):
+    """The model that writes answers. extractive: no model, the best sentences are quoted, and the answer says so."""
+
+    provider: Literal["extractive", "cohere", "openai"] = "extractive"
+    url: str | None = None
+    model: str | None = None
+    api_key: SecretStr | None = None
+    temperature: float = Field(0.3, ge=0, le=2)
+    max_tokens: int = Field(1000, ge=1)
+    timeout_s: float = 60
+
+
+class UploadApi(_Section):
+    """The upload API."""
+
+    host: str = "127.0.0.1"
+    port: int = 8001
+    max_bytes: int = Field(26_214_400, description="Largest file (25 MiB).")
+    spool: Path | None = Field(None, description="Where files wait while they are received; None: `<home>/spool`.")
+
+
+class QueryApi(_Section):
+    """The query API."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    max_query_length: int = Field(1000, description="Characters.")
+    max_limit: int = Field(100, description="Most hits one search may ask for.")
+    slow_query_ms: int = Field(3000, description="Above this a query is logged as slow.")
+
+
+class Parse(_Section):
+    """Files are parsed in child processes with these limits."""
+
+    timeout_s: float = Field(60, description="One file's deadline; then its process is killed.")
+    memory_bytes: int = Field(2_147_483_648, description="Address space of a child (2 GiB): spaCy alone maps 1 GiB.")
+    max_text_bytes: int = Field(33_554_432, description="Longest text of one document (32 MiB): fits into one record.")
+    processes: int = Field(1, ge=1, description="Children at work side by side.")
+
+
+class Index(_Section):
+    """The index stage."""
+
+    batch_documents: int = Field(100, ge=1, description="Changes taken at once; more wait in Kafka.")
+    batch_within_s: float = Field(
+        0.05, description="How long a first change waits for company: it is part of freshness."
+    )
+    retention_s: float = Field(86_400, description="How long retired versions stay (1 day): cache and `as_of`.")
+
+
+class Stage(_Section):
+    """What all stages share."""
+
+    attempts: int = Field(5, ge=1, description="Tries of one change before it is parked, where the error may pass.")
+    retry_max_s: float = Field(30, description="Longest wait between two tries.")
+    dead_letters_per_minute: int = Field(600, description="Above it the stage stops: a bad deploy must not park all.")
+    session_timeout_s: float = Field(45, description="Consumer group session; a killed worker's share moves after it.")
+
+
+class Metrics(_Section):
+    """Health and metrics of a worker, on a port of its own."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(0, description="0: a free one, printed at start.")
+
+
+class LagExporter(_Section):
+    """The exporter of queue depth: alive when workers are dead."""
+
+    host: str = "127.0.0.1"
+    port: int = 9308
+    interval_s: float = 2
+
+
+class Access(_Section):
+    """Who may do what. demo_key_file holds the API key of the local stack's administrator, where there is one."""
+
+    demo_key_file: Path | None = None
+
+
+class Settings(_Section):
+    """The root. home holds the local stack's data; tenant is who local commands act for."""
+
+    home: Path
+    tenant: str = "default"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    kafka: Kafka = Kafka()
+    registry: Registry = Registry()
+    connect: Connect = Connect()
+    weaviate: Weaviate = Weaviate()
+    postgres: Postgres = Postgres()
+    blobs: Blobs = Blobs()
+    embedding: Embedding = Embedding()
+    rerank: Rerank = Rerank()
+    answer: Answer = Answer()
+    upload: UploadApi = UploadApi()
+    query: QueryApi = QueryApi()
+    parse: Parse = Parse()
+    index: Index = Index()
+    stage: Stage = Stage()
+    metrics: Metrics = Metrics()
+    lag_exporter: LagExporter = LagExporter()
+    access: Access = Access()
+
+    @property
+    def blobs_url(self) -> str:
+        """Where blobs lie, the default resolved."""
+        return self.blobs.url or str(self.home / "blobs")
+
+    @property
+    def spool(self) -> Path:
+        """Where uploads are received, the default resolved."""
+        return self.upload.spool or self.home / "spool"
+
+
+_PREFIX = "THALWEG_"
+_OWN = {"CACHE", "CONFIG", "TEST", "DEMO"}
+"""First words of variables that are ours but no settings: the parts' cache, the settings file, the tests' switches."""
+
+
+def default_home(environment: Mapping[str, str]) -> Path:
+    """`THALWEG_HOME`, else `$XDG_DATA_HOME/thalweg`, else `~/.local/share/thalweg`."""
+    if given := environment.get("THALWEG_HOME"):
+        return Path(given).expanduser().resolve()
+    data = environment.get("XDG_DATA_HOME") or str(Path(environment.get("HOME", "~")).expanduser() / ".local/share")
+    return Path(data) / "thalweg"
+
+
+def stack_state_file(home: Path) -> Path:
+    """Where the local stack's supervisor writes the addresses of what runs."""
+    return home / "run" / "stack.json"
+
+
+def load_settings(environment: Mapping[str, str] | None = None, *, folder: Path | None = None) -> Settings:
+    """The settings of this process. Raises SettingsError. environment and folder default to the process's own."""
+    return load_with_origin(environment, folder=folder)[0]
+
+
+def load_with_origin(
+    environment: Mapping[str, str] | None = None, *, folder: Path | None = None
+) -> tuple[Settings, dict[str, str]]:
+    """The settings, and for each `section.name` that is not a default, where its value came from."""
+    environment = os.environ if environment is None else environment
+    home = default_home(environment)
+    layers = [
+        (f"local stack ({stack_state_file(home)})", _from_stack(home)),
+        _from_file(environment, folder or Path.cwd()),
+        ("environment", _from_environment(environment)),
+    ]
+    merged: dict[str, Any] = {"home": home}
+    origins: dict[str, str] = {}
+    for origin, layer in layers:
+        for section, values in layer.items():
+            if not isinstance(values, dict):
+                merged[section], origins[section] = values, origin
+                continue
+            for name, value in values.items():
+                merged.setdefault(section, {})[name] = value
+                origins[f"{section}.{name}"] = origin
+    try:
+        return Settings.model_validate(merged), origins
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_url=False, include_input=False):
+            name = ".".join(str(part) for part in problem["loc"])
+            lines.append(f"{name} (from {origins.get(name, 'the defaults')}): {problem['msg']}")
+        raise SettingsError("; ".join(lines)) from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for variable, raw in environment.items():
+        if not variable.startswith(_PREFIX) or variable == "THALWEG_HOME":
+            continue
+        path = variable.removeprefix(_PREFIX).lower().split("__")
+        if path[0].split("_")[0].upper() in _OWN:
+            continue
+        value = raw
+        if path[-1].endswith("_file") and not _is_setting(path):
+            path[-1] = path[-1].removesuffix("_file")
+            try:
+                value = Path(raw).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise SettingsError(f"{variable}: cannot read {raw}: {error.strerror}") from error
+        if not _is_setting(path):
+            raise SettingsError(f"{variable}: no such setting; `thalweg config show` lists them all")
+        if len(path) == 1:
+            found[path[0]] = value
+        else:
+            found.setdefault(path[0], {})[path[1]] = value
+    return found
+
+
+def _is_setting(path: list[str]) -> bool:
+    field = Settings.model_fields.get(path[0])
+    if field is None or len(path) > 2:
+        return False
+    kind = field.annotation
+    section = isinstance(kind, type) and issubclass(kind, _Section)
+    return (len(path) == 1) != section and (len(path) == 1 or path[1] in kind.model_fields)  # type: ignore[union-attr]
+
+
+def _from_file(environment: Mapping[str, str], folder: Path) -> tuple[str, dict[str, Any]]:
+    given = environment.get("THALWEG_CONFIG")
+    file = Path(given) if given else folder / "thalweg.toml"
+    if not given and not file.exists():
+        return "file", {}
+    try:
+        return str(file), tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{file}: {error}") from error
+
+
+def _from_stack(home: Path) -> dict[str, Any]:
+    """What the running local stack gives: the section `settings` of its state file."""
+    try:
+        state = json.loads(stack_state_file(home).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return {}
+    given = state.get("settings", {})
+    return given if isinstance(given, dict) else {}

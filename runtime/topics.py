@@ -1,0 +1,168 @@
+"""Topics on a broker: made as the catalog says, and measured (end, committed, lag) by an admin client.
+
+Before this: `schemas/catalog.py`. Lag never comes from a worker: a dead worker must still have one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from schemas.catalog import Topic
+
+
+class BrokerUnavailable(Exception):
+    """The broker did not answer in time."""
+
+
+class Applied(StrEnum):
+    """What `apply` did to a topic."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    KEPT = "kept"
+
+
+@dataclass(frozen=True)
+class GroupLag:
+    """One partition of one group: next offset to read (None: never committed), first and end offsets of the log."""
+
+    topic: str
+    partition: int
+    committed: int | None
+    start: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        """Records between the committed offset (or the log's start) and the end, transaction markers included."""
+        return max(0, self.end - max(self.committed if self.committed is not None else self.start, self.start))
+
+
+class Topics:
+    """Admin's view of a broker."""
+
+    def __init__(self, bootstrap: str, *, timeout_s: float = 30.0) -> None:
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "client.id": "thalweg-admin", "log_level": 0})
+        self._bootstrap = bootstrap
+        self._timeout_s = timeout_s
+
+    def partitions(self) -> dict[str, int]:
+        """Every topic's number of partitions. Raises BrokerUnavailable."""
+        try:
+            metadata = self._admin.list_topics(timeout=self._timeout_s)
+        except KafkaException as error:
+            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+        return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+
+    def apply(self, topic: Topic, *, replication: int = 1) -> Applied:
+        """Make the topic, or bring its configuration and number of partitions to what the catalog says.
+
+        Partitions are only ever added: documents keep their order, because positions and not arrival decide.
+        """
+        existing = self.partitions()
+        if topic.name not in existing:
+            new = NewTopic(topic.name, topic.partitions, replication, config=dict(topic.config))
+            try:
+                self._admin.create_topics([new], request_timeout=self._timeout_s)[topic.name].result(self._timeout_s)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+            return Applied.CREATED
+        changed = False
+        if existing[topic.name] < topic.partitions:
+            grown = self._admin.create_partitions([NewPartitions(topic.name, topic.partitions)])
+            grown[topic.name].result(self._timeout_s)
+            changed = True
+        resource = ConfigResource(ResourceType.TOPIC, topic.name)
+        current = self._admin.describe_configs([resource])[resource].result(self._timeout_s)
+        wanted = {k: v for k, v in topic.config.items() if current[k].value != v}
+        if wanted:
+            entries = [
+                ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in wanted.items()
+            ]
+            request = ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=entries)
+            self._admin.incremental_alter_configs([request])[request].result(self._timeout_s)
+            changed = True
+        return Applied.CHANGED if changed else Applied.KEPT
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete topics; one that is not there is no error."""
+        for future in self._admin.delete_topics(list(names), request_timeout=self._timeout_s).values():
+            try:
+                future.result(self._timeout_s)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+
+    def offsets(self, names: Iterable[str], *, earliest: bool = False) -> dict[tuple[str, int], int]:
+        """The end (or start) offset of every partition of these topics; topics that do not exist are left out."""
+        existing = self.partitions()
+        asked = [TopicPartition(name, p) for name in names for p in range(existing.get(name, 0))]
+        if not asked:
+            return {}
+        spec = OffsetSpec.earliest() if earliest else OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        answers = self._admin.list_offsets(dict.fromkeys(asked, spec))
+        return {(p.topic, p.partition): future.result(self._timeout_s).offset for p, future in answers.items()}
+
+    def lag(self, group: str, names: Iterable[str]) -> list[GroupLag]:
+        """The group's lag on every partition of these topics. Raises BrokerUnavailable."""
+        names = list(names)
+        try:
+            ends, starts = self.offsets(names), self.offsets(names, earliest=True)
+            request = ConsumerGroupTopicPartitions(group)
+            answer = self._admin.list_consumer_group_offsets([request])[group].result(self._timeout_s)
+        except KafkaException as error:
+            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+        committed: Mapping[tuple[str, int], int] = {
+            (p.topic, p.partition): p.offset for p in answer.topic_partitions or [] if p.offset >= 0
+        }
+        return [
+            GroupLag(topic, partition, committed.get((topic, partition)), starts[topic, partition], end)
+            for (topic, partition), end in sorted(ends.items())
+        ]
+
+    def count_data(self, lag: GroupLag, *, most: int = 1000) -> int:
+        """How many data records a partition's lag holds: transaction markers and compacted gaps do not count.
+
+        Reads at most `most` records; a lag above that is taken as it is.
+        """
+        if lag.lag == 0 or lag.lag > most:
+            return lag.lag
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "group.id": "thalweg-lag-probe",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "fetch.message.max.bytes": 1_048_576,
+                "log_level": 0,
+            }
+        )
+        try:
+            first = max(lag.committed if lag.committed is not None else lag.start, lag.start)
+            consumer.assign([TopicPartition(lag.topic, lag.partition, first)])
+            found = 0
+            while found < most:
+                message = consumer.poll(2.0)
+                if message is None or message.error() is not None:
+                    break
+                if (message.offset() or 0) >= lag.end:
+                    break
+                found += 1
+            return found
+        finally:
+            consumer.close()

@@ -1,0 +1,137 @@
+"""Every request: its id, security headers, a count by route, one line of log. Before it: uvicorn; after it: routes.
+
+The log holds the path but never the query string or a body: both may hold what people look for.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from prometheus_client import Counter
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtime.web.problems import Problem, response_of, unexpected
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:@/+=-]{1,128}")
+_QUIET = ("/health", "/ready", "/metrics")
+"""Probes ask every second or two: their lines are logged at debug."""
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+_DOCS = ("/docs", "/redoc")
+_DOCS_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
+    "style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https://fastapi.tiangolo.com; "
+    "frame-ancestors 'none'"
+)
+
+
+class RequestMiddleware:
+    """Wraps a whole app (`app.add_middleware(RequestMiddleware, counter=..., max_body_bytes=...)`).
+
+    counter has the labels method, route, status. max_body_bytes: a longer body is answered 413 before any route
+    sees it (the body is held in memory up to that size); None leaves bodies to the routes. `request.state.request_id`
+    is set for the routes, and `request_id` in the log's context.
+    """
+
+    def __init__(self, app: ASGIApp, *, counter: Counter, max_body_bytes: int | None = None) -> None:
+        self._app = app
+        self._counter = counter
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+        started = time.monotonic()
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(message, scope, request_id)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, await self._bounded(scope, receive), answer)
+            except Problem as problem:
+                await response_of(problem, request_id)(scope, receive, answer)
+            except Exception as error:
+                told = unexpected(error)
+                if status:  # the answer is under way: all that is left is to break it off
+                    raise
+                await response_of(told, request_id)(scope, receive, answer)
+            finally:
+                self._record(scope, status, time.monotonic() - started)
+
+    async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+        """The body, read whole, if it is short enough. Raises Problem 413."""
+        limit = self._max_body_bytes
+        if limit is None or scope["method"] in ("GET", "HEAD", "OPTIONS", "DELETE"):
+            return receive
+        declared = Headers(scope=scope).get("content-length", "0")
+        parts: list[bytes] = []
+        size, more = int(declared) if declared.isdigit() else 0, True
+        while more and size <= limit:
+            message = await receive()
+            if message["type"] != "http.request":
+                break
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
+            size = sum(map(len, parts))
+        if size > limit:
+            raise Problem("too-large", f"The body is larger than {limit} bytes.", headers={"Connection": "close"})
+        body: Message | None = {"type": "http.request", "body": b"".join(parts), "more_body": False}
+
+        async def replay() -> Message:
+            nonlocal body
+            first, body = body, None
+            return first if first is not None else await receive()
+
+        return replay
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        # A method is the caller's free text too: only known ones become a label.
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._counter.labels(method=method, route=route, status=str(status or 499)).inc()
+        log = structlog.get_logger(__name__)
+        write = log.debug if route in _QUIET else log.info
+        state: MutableMapping[str, Any] = scope.get("state", {})
+        write(
+            "request",
+            method=method,
+            path=scope["path"],
+            route=route,
+            status=status or 499,  # 499: the caller hung up before an answer began
+            duration_ms=round(seconds * 1000, 1),
+            subject=state.get("subject"),
+        )
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def _add_headers(message: Message, scope: Scope, request_id: str) -> None:
+    headers = MutableHeaders(scope=message)
+    headers["X-Request-ID"] = request_id
+    for name, value in _HEADERS.items():
+        headers.setdefault(name, value)
+    if scope["path"].startswith(_DOCS):
+        headers["Content-Security-Policy"] = _DOCS_POLICY

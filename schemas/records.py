@@ -1,0 +1,289 @@
+"""The records that topics carry, as frozen dataclasses: one for each file in `avro/` (a test keeps them equal).
+
+Before this: nothing. After this: `codec.py` turns them into bytes and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+MetadataValue = str | int | float | bool | list[str] | None
+Metadata = Mapping[str, MetadataValue]
+
+
+class Operation(StrEnum):
+    """What a change does. BARRIER ends every document of its source that is older than its position."""
+
+    UPSERT = "UPSERT"
+    DELETE = "DELETE"
+    BARRIER = "BARRIER"
+
+
+class ReceiptStage(StrEnum):
+    """How far a change came. The first three are progress; the others are terminal."""
+
+    PARSED = "PARSED"
+    CHUNKED = "CHUNKED"
+    EMBEDDED = "EMBEDDED"
+    INDEXED = "INDEXED"
+    DELETED = "DELETED"
+    SUPERSEDED = "SUPERSEDED"
+    FAILED = "FAILED"
+
+    @property
+    def terminal(self) -> bool:
+        """Nothing follows this receipt for the same change."""
+        return self not in (ReceiptStage.PARSED, ReceiptStage.CHUNKED, ReceiptStage.EMBEDDED)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in its source a change stands: what decides which of two versions of a document is newer.
+
+    stream: what numbers are comparable within: `cdc/<source>`, `events/<partition>`, `uploads/<partition>`.
+    epoch:  grows when the stream's numbering starts anew (a replication slot was lost and made again).
+    major:  LSN of a row change; offset of an event or upload.
+    minor:  order within one LSN (0 snapshot row, 1 streamed change); 0 for events and uploads.
+    at_ms:  when the source committed it, in milliseconds since 1970, as the log recorded it. It orders changes of
+            one document that came by two different streams, between which no other order exists; within a stream
+            it decides nothing.
+    """
+
+    stream: str
+    epoch: int
+    major: int
+    minor: int
+    at_ms: int
+
+    @cached_property
+    def version(self) -> str:
+        """The position as a short text, unique within the document, which sorts as the numbers do."""
+        return f"{self.stream}@{self.epoch:04d}.{self.major:020d}.{self.minor}"
+
+    def newer_than(self, other: Position) -> bool:
+        """True if this position beats the other: by its numbers in one stream, by source time between streams."""
+        if self.stream == other.stream:
+            return (self.epoch, self.major, self.minor) > (other.epoch, other.major, other.minor)
+        return (self.at_ms, self.stream) > (other.at_ms, other.stream)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of a document's text with a role; start and end are character offsets, level is 1..6 for headings."""
+
+    kind: str
+    start: int
+    end: int
+    level: int = 0
+    page: int | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a change came in: for `explain`, citations and dead letters.
+
+    kind is `cdc`, `event` or `upload`; source the source's name (or the event's `source`); ref the row's key or the
+    file's name; topic, partition and offset name the record that was captured.
+    """
+
+    kind: str
+    source: str
+    ref: str
+    topic: str
+    partition: int
+    offset: int
+
+    @property
+    def receipt_position(self) -> str:
+        """The position a caller was given when the input was accepted: `topic/partition@offset`."""
+        return f"{self.topic}/{self.partition}@{self.offset}"
+
+
+@dataclass(frozen=True)
+class DocumentChange:
+    """One change of one document: the record of the topic `documents`, the product's truth."""
+
+    tenant: str
+    knowledge_base: str
+    document_id: str
+    operation: Operation
+    position: Position
+    origin: Origin
+    text: str | None = None
+    content_type: str = "text/plain"
+    blocks: list[Block] | None = None
+    title: str | None = None
+    metadata: dict[str, MetadataValue] = field(default_factory=dict)
+    filterable: list[str] | None = None
+    access: list[str] | None = None
+    upload_id: str | None = None
+    request_id: str | None = None
+    captured_ms: int = 0
+
+    @property
+    def key(self) -> str:
+        """`tenant/knowledge base/document`: the record's key, and the document's name in the index."""
+        return document_key(self.tenant, self.knowledge_base, self.document_id)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A document published by a source system: the record of the topic `events`."""
+
+    tenant: str
+    knowledge_base: str
+    id: str
+    delete: bool = False
+    text: str | None = None
+    content_type: str = "text/plain"
+    title: str | None = None
+    metadata: dict[str, MetadataValue] = field(default_factory=dict)
+    access: list[str] | None = None
+    source: str = "events"
+    request_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        """As DocumentChange.key: events of one document stay in one partition."""
+        return document_key(self.tenant, self.knowledge_base, self.id)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An accepted file (a claim check: the bytes are in the blob store): the record of the topic `uploads`."""
+
+    upload_id: str
+    tenant: str
+    knowledge_base: str
+    document_id: str
+    filename: str
+    kind: str
+    size: int
+    sha256: str
+    blob: str
+    title: str | None = None
+    metadata: dict[str, MetadataValue] = field(default_factory=dict)
+    access: list[str] | None = None
+    request_id: str | None = None
+    received_ms: int = 0
+
+    @property
+    def key(self) -> str:
+        """As DocumentChange.key."""
+        return document_key(self.tenant, self.knowledge_base, self.document_id)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """How far a change came, and when: the record of the topic `receipts`.
+
+    accepted is the position the caller was given (`topic/partition@offset`); version that of the document.
+    reason is set when stage is FAILED. source_ms and receipt_ms are the source's commit and now, milliseconds.
+    """
+
+    tenant: str
+    knowledge_base: str
+    document_id: str
+    stage: ReceiptStage
+    accepted: str
+    version: str
+    source: str
+    generation: str | None = None
+    upload_id: str | None = None
+    chunks: int = 0
+    embedded: int = 0
+    reused: int = 0
+    reason: str | None = None
+    request_id: str | None = None
+    source_ms: int = 0
+    receipt_ms: int = 0
+
+    @property
+    def key(self) -> str:
+        """As DocumentChange.key."""
+        return document_key(self.tenant, self.knowledge_base, self.document_id)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A computed vector, kept so that a lost index is rebuilt without one call: the record of `embeddings`.
+
+    vector is little-endian float32; model is ModelFingerprint.key().
+    """
+
+    tenant: str
+    model: str
+    text_hash: str
+    vector: bytes
+
+    @property
+    def key(self) -> str:
+        """`tenant/model/text hash`."""
+        return f"{self.tenant}/{self.model}/{self.text_hash}"
+
+
+@dataclass(frozen=True)
+class SourceDefinition:
+    """A source as it was applied (its YAML, checked): the record of the topic `sources`, which capture reads."""
+
+    tenant: str
+    name: str
+    definition: str
+    epoch: int = 1
+    removed: bool = False
+
+    @property
+    def key(self) -> str:
+        """`tenant/source`."""
+        return f"{self.tenant}/{self.name}"
+
+
+@dataclass(frozen=True)
+class AccessEntry:
+    """A user, an API key or a knowledge base: the record of the topic `access`. body is JSON (see runtime/access)."""
+
+    kind: str
+    id: str
+    body: str
+    deleted: bool = False
+
+    @property
+    def key(self) -> str:
+        """`kind/id`."""
+        return f"{self.kind}/{self.id}"
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """Who did what to what, and with which outcome: the record of the topic `audit`."""
+
+    at_ms: int
+    actor: str
+    action: str
+    resource: str
+    outcome: str
+    tenant: str = ""
+    request_id: str | None = None
+    detail: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The tenant, so that one tenant's audit stays in order."""
+        return self.tenant
+
+
+Record = DocumentChange | Event | Upload | Receipt | Embedding | SourceDefinition | AccessEntry | AuditEntry
+
+
+def document_key(tenant: str, knowledge_base: str, document_id: str) -> str:
+    """`tenant/knowledge base/document`. The first two never hold a slash, the document id may."""
+    return f"{tenant}/{knowledge_base}/{document_id}"
+
+
+def split_document_key(key: str) -> tuple[str, str, str]:
+    """The three parts of a document key. Raises ValueError if it is none."""
+    tenant, knowledge_base, document_id = key.split("/", 2)
+    return tenant, knowledge_base, document_id

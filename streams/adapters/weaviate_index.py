@@ -1,0 +1,289 @@
+"""IndexStore on Weaviate: one generation's two collections, written by one worker among several.
+
+Before this: `steps/index.py` and `steps/commit.py`. After this: the query API reads what is written here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+import weaviate.exceptions as wx
+from weaviate.classes.config import DataType, Property, Tokenization
+from weaviate.classes.data import DataObject
+from weaviate.classes.query import Filter
+from weaviate.classes.tenants import Tenant
+from weaviate.client import WeaviateClient
+
+from schemas.index.contract import Generation, metadata_property, metadata_type
+from schemas.index.manifest import Manifest, barrier_document, newest
+from schemas.records import Position
+from streams.core.versions import NewChunk, StoredChunk
+from streams.ports import PermanentFailure, TemporaryFailure, Vector
+
+T = TypeVar("T")
+
+_WRITE = 100  # objects in one call: a failing call is short, and its objects' results fit into one answer
+_ASK = 100  # values in one filter
+_PAGE = 5_000  # objects in one answer
+
+
+class WeaviateIndex:
+    """Thread-safe. The client is the caller's to close."""
+
+    def __init__(self, client: WeaviateClient, generation: Generation) -> None:
+        self._client = client
+        self._generation = generation
+        self._chunks = client.collections.use(generation.chunks)
+        self._manifests = client.collections.use(generation.manifests)
+        self._lock = threading.Lock()
+        self._tenants: set[str] = set()
+        self._properties: set[str] = set()
+        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="retire")
+
+    def manifests(
+        self, tenant: str, documents: Collection[str], sources: Collection[str]
+    ) -> tuple[list[Manifest], dict[str, Manifest]]:
+        """As IndexStore.manifests."""
+        self._ensure_tenant(tenant)
+        collection = self._manifests.with_tenant(tenant)
+        found: list[Manifest] = []
+        for part in _parts([*documents, *(barrier_document(source) for source in sources)], _ASK):
+            where = Filter.by_property("document").contains_any(part) & Filter.by_property("superseded").equal(False)
+            pages = _pages(collection.query.fetch_objects, filters=where, return_properties=["body"])
+            found.extend(Manifest.from_json(item.properties["body"]) for item in pages)
+        names = {barrier_document(source): source for source in sources}
+        barriers = newest(manifest for manifest in found if manifest.document in names)
+        return (
+            [manifest for manifest in found if manifest.document not in names],
+            {names[document]: manifest for document, manifest in barriers.items()},
+        )
+
+    def unretired(self, tenant: str, documents: Collection[str]) -> list[StoredChunk]:
+        """As IndexStore.unretired."""
+        collection = self._chunks.with_tenant(tenant)
+        found: list[StoredChunk] = []
+        for part in _parts(documents, _ASK):
+            where = Filter.by_property("document").contains_any(part) & Filter.by_property("retired").equal(False)
+            asked = ["document", "introduced"]
+            pages = _pages(collection.query.fetch_objects, filters=where, return_properties=asked)
+            found.extend(StoredChunk(str(o.uuid), o.properties["document"], o.properties["introduced"]) for o in pages)
+        return found
+
+    def vectors(self, tenant: str, text_hashes: Collection[str]) -> dict[str, Vector]:
+        """As IndexStore.vectors."""
+        collection = self._chunks.with_tenant(tenant)
+        found: dict[str, Vector] = {}
+        for part in _parts(text_hashes, _ASK):
+            missing = set(part)
+            while missing:
+                where = Filter.by_property("text_hash").contains_any(sorted(missing))
+                limit = 4 * _ASK
+                answer = _call(
+                    collection.query.fetch_objects,
+                    filters=where,
+                    limit=limit,
+                    include_vector=True,
+                    return_properties=["text_hash"],
+                )
+                for item in answer.objects:
+                    vector = item.vector["default"] if isinstance(item.vector, dict) else item.vector
+                    found[item.properties["text_hash"]] = np.asarray(vector, dtype=np.float32)
+                before = len(missing)
+                missing -= found.keys()
+                # Many objects may share a text: only an answer that was cut short, and helped, is worth another.
+                if len(answer.objects) < limit or len(missing) == before:
+                    break
+        return found
+
+    def write_chunks(self, tenant: str, chunks: Sequence[NewChunk], vectors: Mapping[str, Vector]) -> None:
+        """As IndexStore.write_chunks."""
+        self._ensure_tenant(tenant)
+        self._ensure_properties(chunks)
+        objects = []
+        for chunk in {chunk.id: chunk for chunk in chunks}.values():
+            vector = vectors[chunk.text_hash]
+            if vector.shape != (self._generation.dimension,) or not np.isfinite(vector).all():
+                raise PermanentFailure("bad_vector", f"{chunk.id}: shape {vector.shape}, or not finite")
+            objects.append(DataObject(properties=_properties(chunk), uuid=chunk.id, vector=vector.tolist()))
+        self._insert(self._chunks.with_tenant(tenant), objects)
+
+    def write_manifests(self, tenant: str, manifests: Sequence[Manifest]) -> None:
+        """As IndexStore.write_manifests."""
+        self._ensure_tenant(tenant)
+        objects = [
+            DataObject(
+                uuid=manifest.id,
+                properties={
+                    "document": manifest.document,
+                    "knowledge_base": _knowledge_base(manifest.document),
+                    "source": manifest.origin.source,
+                    "upload_id": manifest.upload_id or "",
+                    "superseded": False,
+                    "grave": manifest.grave,
+                    "retired_ms": 0,
+                    "body": manifest.to_json(),
+                },
+            )
+            for manifest in manifests
+        ]
+        self._insert(self._manifests.with_tenant(tenant), objects)
+
+    def retire(self, tenant: str, chunk_ids: Collection[str], manifests: Collection[Manifest], at_ms: int) -> None:
+        """As IndexStore.retire."""
+        chunks, listed = self._chunks.with_tenant(tenant), self._manifests.with_tenant(tenant)
+
+        def mark(collection: Any, identifier: str, properties: dict[str, Any]) -> None:
+            try:
+                _call(collection.data.update, uuid=identifier, properties=properties)
+            except PermanentFailure as error:
+                if error.reason != "not_found":
+                    raise
+
+        work = [(chunks, identifier, {"retired": True, "retired_ms": at_ms}) for identifier in sorted(chunk_ids)]
+        list(self._pool.map(lambda item: mark(*item), work))
+        # Manifests last: while one is not marked, its chunks are looked through again.
+        done = [(listed, manifest.id, {"superseded": True, "retired_ms": at_ms}) for manifest in manifests]
+        list(self._pool.map(lambda item: mark(*item), done))
+
+    def documents_before(self, tenant: str, source: str, barrier: Position) -> Iterable[Manifest]:
+        """As IndexStore.documents_before. The caller retires what it is given before it asks for more."""
+        self._ensure_tenant(tenant)
+        collection = self._manifests.with_tenant(tenant)
+        where = (
+            Filter.by_property("source").equal(source)
+            & Filter.by_property("superseded").equal(False)
+            & Filter.by_property("grave").equal(False)
+        )
+        seen: set[str] = set()
+        while True:
+            page = _call(collection.query.fetch_objects, filters=where, limit=_PAGE, return_properties=["body"]).objects
+            fresh = [
+                manifest for item in page if (manifest := Manifest.from_json(item.properties["body"])).id not in seen
+            ]
+            if not fresh:
+                return
+            for manifest in fresh:
+                seen.add(manifest.id)
+                if manifest.position.stream == barrier.stream and barrier.newer_than(manifest.position):
+                    yield manifest
+
+    def _insert(self, collection: Any, objects: Sequence[Any]) -> None:
+        for part in _parts(objects, _WRITE):
+            answer = _call(collection.data.insert_many, part)
+            if answer.has_errors:
+                _raise_object_error([error.message for error in answer.errors.values()])
+
+    def _ensure_tenant(self, tenant: str) -> None:
+        if tenant in self._tenants:
+            return
+        with self._lock:
+            for collection in (self._chunks, self._manifests):
+                if _call(collection.tenants.get_by_name, tenant) is None:
+                    _call(collection.tenants.create, [Tenant(name=tenant)])
+            self._tenants.add(tenant)
+
+    def _ensure_properties(self, chunks: Sequence[NewChunk]) -> None:
+        """Make the typed property of every filterable key that the collection has not seen yet."""
+        needed = {
+            metadata_property(key, kind): kind
+            for chunk in chunks
+            for key, value in chunk.metadata.items()
+            if (kind := metadata_type(value)) is not None
+        }
+        with self._lock:
+            if not needed.keys() - self._properties:
+                return
+            self._properties = {p.name for p in _call(self._chunks.config.get).properties}
+            for name in sorted(needed.keys() - self._properties):
+                kind = needed[name]
+                text = kind.startswith("text")
+                definition = Property(
+                    name=name,
+                    data_type=DataType(kind),
+                    index_filterable=True,
+                    index_searchable=False if text else None,
+                    index_range_filters=True if kind == "number" else None,
+                    tokenization=Tokenization.FIELD if text else None,
+                )
+                try:
+                    _call(self._chunks.config.add_property, definition)
+                except PermanentFailure as error:
+                    # Another worker was faster.
+                    if "already exists" not in error.detail:
+                        raise
+                self._properties.add(name)
+
+
+def _properties(chunk: NewChunk) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "text": chunk.text,
+        "document": chunk.document,
+        "knowledge_base": chunk.knowledge_base,
+        "source": chunk.source,
+        "text_hash": chunk.text_hash,
+        "introduced": chunk.introduced,
+        "access": list(chunk.access or ()),
+        "public": chunk.access is None,
+        "retired": False,
+        "retired_ms": 0,
+    }
+    for key, value in chunk.metadata.items():
+        kind = metadata_type(value)
+        if kind is not None:
+            found[metadata_property(key, kind)] = value
+    return found
+
+
+def _knowledge_base(document: str) -> str:
+    parts = document.split("/", 2)
+    return parts[1] if len(parts) == 3 else ""
+
+
+def _parts(items: Iterable[T], size: int) -> Iterable[list[T]]:
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part
+
+
+def _pages(ask: Callable[..., Any], **asked: Any) -> Iterable[Any]:
+    offset = 0
+    while True:
+        answer = _call(ask, limit=_PAGE, offset=offset, **asked)
+        yield from answer.objects
+        if len(answer.objects) < _PAGE:
+            return
+        offset += _PAGE
+
+
+def _call(ask: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """One call, its errors mapped to ours: away, busy or slow is temporary, refused is permanent."""
+    try:
+        return ask(*given, **named)
+    except wx.UnexpectedStatusCodeError as error:
+        if error.status_code == 404:
+            raise PermanentFailure("not_found", error.message[:300]) from error
+        if error.status_code in (400, 422):
+            raise PermanentFailure("index_refused", error.message[:300]) from error
+        raise TemporaryFailure(f"Weaviate: HTTP {error.status_code}: {error.message[:300]}") from error
+    except wx.WeaviateInsertManyAllFailedError as error:
+        _raise_object_error([error.message])
+    except (wx.WeaviateInvalidInputError, wx.WeaviateInsertInvalidPropertyError) as error:
+        raise PermanentFailure("index_refused", str(error)[:300]) from error
+    except (wx.WeaviateBaseError, ConnectionError, TimeoutError) as error:
+        raise TemporaryFailure(f"Weaviate: {type(error).__name__}: {str(error)[:300]}") from error
+
+
+_REFUSALS = ("vector lengths don't match", "invalid", "inconsistent vector", "no such prop", "not a valid")
+
+
+def _raise_object_error(messages: Sequence[str]) -> None:
+    """An object was not taken: for good if the object is at fault, else (read-only, memory, shutdown) for now."""
+    text = "; ".join(sorted(set(messages)))[:300]
+    if any(word in text.lower() for word in _REFUSALS):
+        raise PermanentFailure("index_refused", text)
+    raise TemporaryFailure(f"Weaviate did not take {len(messages)} objects: {text}")

@@ -1,0 +1,187 @@
+"""The composition root of the workers: settings to adapters, adapters to a step, the step to Faust.
+
+Before this: `commands.py`. After this: everything in `steps/` and `adapters/`. The only place that knows all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from weaviate.client import WeaviateClient
+
+from runtime.blobs import BlobStore
+from runtime.clock import now_ms
+from runtime.embedding.select import configured_fingerprint, embedder_from
+from runtime.metrics import Metrics, metrics
+from runtime.producer import ConfirmedProducer
+from runtime.settings import Settings
+from runtime.topics import Topics
+from runtime.weaviate import connect
+from schemas.codec import Codec
+from schemas.index.contract import Generation
+from schemas.registry import Registry
+from streams import generations
+from streams.adapters import probe
+from streams.adapters.outbox import KafkaOutbox
+from streams.adapters.runner import Loop, build_app, run
+from streams.adapters.sources import PostgresRows, SourceList
+from streams.adapters.weaviate_index import WeaviateIndex
+from streams.core.chunking import ChunkingParameters
+from streams.parsing.pool import ParserPool
+from streams.pipeline import Stage, stage
+from streams.ports import Step
+from streams.steps.capture import CaptureStep
+from streams.steps.index import IndexStep
+from streams.steps.parse import ParseStep
+
+log = structlog.get_logger()
+
+
+class WallClock:
+    """Clock on the machine's time."""
+
+    def now_ms(self) -> int:
+        """As Clock.now_ms."""
+        return now_ms()
+
+
+class WrongModel(Exception):
+    """The live generation was made with another model than the settings name."""
+
+
+@dataclass
+class _Parts:
+    """What a stage's step is made of, and what is to be closed after it."""
+
+    step: Step
+    topics: tuple[str, ...]
+    closing: list[Callable[[], object]]
+
+
+def wanted_generation(settings: Settings) -> Generation:
+    """The generation that these settings would make."""
+    fingerprint = configured_fingerprint(settings.embedding)
+    return Generation(fingerprint.key(), fingerprint.dimension, ChunkingParameters().fingerprint)
+
+
+def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
+    """Run one worker of a stage until a signal ends it. instance: its name in the group, the same after a restart.
+
+    A worker that is killed and started again under its name gets its partitions back at once, without waiting for the
+    session to end. Raises the errors of what cannot be reached at start.
+    """
+    declared = stage(name)
+    instance = instance or f"{name}-{socket.gethostname()}-1"
+    codec = Codec(Registry(settings.registry.url))
+    counters = metrics()
+    with ConfirmedProducer(
+        settings.kafka.bootstrap,
+        client_id=f"thalweg-{instance}",
+        message_max_bytes=settings.kafka.message_max_bytes,
+        timeout_s=settings.kafka.request_timeout_s,
+    ) as producer:
+        outbox = KafkaOutbox(producer, codec, stage=name)
+        parts = _PARTS[name](declared, settings, codec, outbox, counters)
+        loop = Loop(
+            step=parts.step,
+            outbox=outbox,
+            metrics=counters,
+            attempts=settings.stage.attempts,
+            retry_max_s=settings.stage.retry_max_s,
+            dead_letters_per_minute=settings.stage.dead_letters_per_minute,
+            abort=_abort,
+        )
+        app = build_app(
+            group=declared.group,
+            topics=parts.topics,
+            loop=loop,
+            settings=settings,
+            batch=min(declared.batch, settings.index.batch_documents) if name == "index" else declared.batch,
+            within_s=settings.index.batch_within_s,
+            instance=instance,
+        )
+
+        def ready() -> str | None:
+            return None if app.consumer.assignment() or app.assignor.assigned_actives() else "no partition assigned yet"
+
+        port = probe.serve(settings.metrics.host, settings.metrics.port, counters.registry, ready)
+        log.info("worker_started", stage=name, instance=instance, topics=list(parts.topics), metrics_port=port)
+        try:
+            run(app)
+        finally:
+            for close in parts.closing:
+                close()
+
+
+def _abort(why: str) -> None:
+    log.critical("stopping", why=why)
+    sys.stdout.flush()
+    os._exit(70)
+
+
+def _capture(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOutbox, _: Metrics) -> _Parts:
+    sources = SourceList(settings.kafka.bootstrap, codec, Topics(settings.kafka.bootstrap))
+    known = sources.start(settings.kafka.request_timeout_s)
+    sources.watch(known, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    dsn = settings.postgres.dsn.get_secret_value() if settings.postgres.dsn else None
+    step = CaptureStep(codec, outbox, PostgresRows(dsn), WallClock(), known)
+    return _Parts(step, (*declared.reads, *known), [sources.close])
+
+
+def _parse(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOutbox, _: Metrics) -> _Parts:
+    pool = ParserPool(
+        processes=settings.parse.processes,
+        memory_bytes=settings.parse.memory_bytes,
+        max_text_bytes=settings.parse.max_text_bytes,
+    )
+    step = ParseStep(
+        codec=codec,
+        blobs=BlobStore(settings.blobs_url),
+        pool=pool,
+        log=outbox,
+        clock=WallClock(),
+        folder=settings.spool,
+        deadline_s=settings.parse.timeout_s,
+    )
+    return _Parts(step, declared.reads, [])
+
+
+def _index(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOutbox, counters: Metrics) -> _Parts:
+    client = connect(settings.weaviate)
+    generation = live_generation(client, settings)
+    step = IndexStep(
+        codec=codec,
+        index=WeaviateIndex(client, generation),
+        embedder=embedder_from(settings.embedding),
+        outbox=outbox,
+        clock=WallClock(),
+        metrics=counters,
+        generation=generation.name,
+    )
+    return _Parts(step, declared.reads, [client.close])
+
+
+def live_generation(client: WeaviateClient, settings: Settings) -> Generation:
+    """The live generation, if the configured model made it. Raises WrongModel, NoLiveGeneration."""
+    generation = generations.live(client)
+    wanted = wanted_generation(settings)
+    if (generation.model, generation.chunker) != (wanted.model, wanted.chunker):
+        raise WrongModel(
+            f"the live generation {generation.name} was made with {generation.model} and {generation.chunker}; the "
+            f"settings name {wanted.model} and {wanted.chunker}. Vectors of two models cannot be compared: set the "
+            "model back, or rebuild"
+        )
+    return generation
+
+
+_PARTS: dict[str, Callable[[Stage, Settings, Codec, KafkaOutbox, Metrics], _Parts]] = {
+    "capture": _capture,
+    "parse": _parse,
+    "index": _index,
+}

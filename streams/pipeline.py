@@ -1,0 +1,43 @@
+"""The map, to be read first: which stages there are, what each reads and writes, under which consumer group.
+
+    rows ---Debezium--> cdc.* ----+
+    source systems ---> events ---+--> capture --+
+    people ----------> uploads ---> parse -------+--> documents --> index --> Weaviate, receipts
+
+Worker, lag exporter, compose file and documentation are built from this list or checked against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its step is in steps/<name>.py, its workers share one consumer group, its lag is its queue.
+
+    reads are topics; row_changes: also the topic of every applied source. batch: records handed in at once.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    batch: int
+    row_changes: bool = False
+
+    @property
+    def group(self) -> str:
+        """The consumer group."""
+        return f"thalweg-{self.name}"
+
+
+STAGES = (
+    Stage("capture", reads=("events",), writes=("documents", "receipts", "dead-letters"), batch=200, row_changes=True),
+    Stage("parse", reads=("uploads",), writes=("documents", "receipts", "dead-letters"), batch=4),
+    Stage("index", reads=("documents",), writes=("receipts", "embeddings", "dead-letters"), batch=100),
+)
+
+
+def stage(name: str) -> Stage:
+    """The stage of this name. Raises KeyError."""
+    return {item.name: item for item in STAGES}[name]

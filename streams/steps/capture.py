@@ -1,0 +1,144 @@
+"""The capture stage: a row change or a published event becomes a document change in the topic `documents`.
+
+Before this: CDC topics (Debezium) and `events`. After this: `index.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from schemas.codec import Codec, DecodeError
+from schemas.records import DocumentChange, Event, Origin
+from schemas.source import SourceSpec
+from streams.core.changes import NotAChange, Row, event_change, read_envelope, row_change, unavailable_columns
+from streams.core.outcomes import Done, Outcome, Rejected, Retry
+from streams.ports import ChangeLog, Clock, Inbound, PermanentFailure, TemporaryFailure
+from streams.steps.failures import failed_receipt
+
+EPOCH_HEADER = "thalweg.epoch"
+"""The connector puts the source's epoch on each record; without the header it is 1."""
+
+
+class RowReader(Protocol):
+    """Reads a row as the source holds it now."""
+
+    def read(self, spec: SourceSpec, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The row's columns, None if it is gone. Raises TemporaryFailure, PermanentFailure."""
+        ...
+
+
+@dataclass(frozen=True)
+class CapturedSource:
+    """A source that is captured: its tenant and its definition."""
+
+    tenant: str
+    spec: SourceSpec
+
+
+@dataclass(frozen=True)
+class CaptureStep:
+    """Step of the stage `capture`. sources: by the name of their topic."""
+
+    codec: Codec
+    log: ChangeLog
+    rows: RowReader
+    clock: Clock
+    sources: Mapping[str, CapturedSource]
+    name: str = "capture"
+
+    async def handle(self, batch: Sequence[Inbound]) -> list[Outcome]:
+        """As Step.handle; in a thread, for the broker's word is waited for."""
+        return await asyncio.to_thread(self.handle_now, batch)
+
+    def handle_now(self, batch: Sequence[Inbound]) -> list[Outcome]:
+        """As handle, in the caller's thread."""
+        outcomes: list[Outcome] = []
+        changes: dict[int, DocumentChange] = {}
+        for at, record in enumerate(batch):
+            taken = self._take(record)
+            if isinstance(taken, DocumentChange):
+                changes[at] = replace(taken, captured_ms=self.clock.now_ms())
+                outcomes.append(Done("captured"))
+            else:
+                outcomes.append(taken)
+                if isinstance(taken, Retry):
+                    # What follows may be a later change of the same document: it waits too, so that order is kept.
+                    outcomes += [taken] * (len(batch) - at - 1)
+                    break
+        for at, outcome in self._append(changes).items():
+            outcomes[at] = outcome
+        return outcomes
+
+    async def failed(self, record: Inbound, outcome: Rejected) -> None:
+        """As Step.failed: a caller may be waiting for a published event."""
+        taken = self._take(record) if record.topic == "events" else None
+        if isinstance(taken, DocumentChange):
+            receipt = failed_receipt(taken, outcome, self.clock.now_ms())
+            await asyncio.to_thread(self.log.receipts, [receipt])
+
+    def _take(self, record: Inbound) -> DocumentChange | Outcome:
+        if record.value is None:
+            return Done("tombstone")  # a deletion's echo for compaction; the deletion itself came before it
+        try:
+            if record.topic == "events":
+                return self._event(record)
+            return self._row(record, self.sources[record.topic])
+        except DecodeError as error:
+            return Rejected("undecodable", str(error))
+        except NotAChange as error:
+            return Rejected("not_a_change", str(error))
+        except PermanentFailure as error:
+            return Rejected(error.reason, error.detail)
+        except TemporaryFailure as error:
+            return Retry(str(error), error.after_s)
+        except Exception as error:  # noqa: BLE001  the registry is away, or a defect of ours
+            return Retry(f"{type(error).__name__}: {error}", limited=not _is_away(error))
+
+    def _event(self, record: Inbound) -> DocumentChange:
+        assert record.value is not None  # noqa: S101  seen by the caller
+        event = self.codec.decode(record.value, Event)
+        origin = Origin("event", event.source, event.id, record.topic, record.partition, record.offset)
+        return event_change(event, origin, timestamp_ms=record.timestamp_ms)
+
+    def _row(self, record: Inbound, source: CapturedSource) -> DocumentChange:
+        assert record.value is not None  # noqa: S101  seen by the caller
+        spec = source.spec
+        key = None if record.key is None else self.codec.decode_any(record.key)
+        epoch = int(record.header(EPOCH_HEADER) or 1)
+        row = read_envelope(spec, key, self.codec.decode_any(record.value), epoch=epoch)
+        fetched = self._fetch(spec, row) if unavailable_columns(spec, row) else None
+        reference = ",".join(str(value) for value in row.key.values())
+        origin = Origin("cdc", spec.name, reference, record.topic, record.partition, record.offset)
+        return row_change(source.tenant, spec, row, origin, fetched=fetched)
+
+    def _fetch(self, spec: SourceSpec, row: Row) -> Mapping[str, Any]:
+        """The row as it is now. It may be newer than the change: then the newer change follows, and says the same."""
+        found = self.rows.read(spec, row.key)
+        if found is None:
+            # Gone since: its deletion follows in this very topic, so any text will do until then; none is best.
+            return dict.fromkeys(spec.columns)
+        return found
+
+    def _append(self, changes: Mapping[int, DocumentChange]) -> dict[int, Outcome]:
+        """Append all; where one is not deliverable (too large), each for itself."""
+        if not changes:
+            return {}
+        try:
+            self.log.changes(list(changes.values()))
+            return {}
+        except TemporaryFailure as error:
+            return dict.fromkeys(changes, Retry(str(error), error.after_s))
+        except PermanentFailure as error:
+            if len(changes) == 1:
+                return dict.fromkeys(changes, Rejected(error.reason, error.detail))
+        outcomes: dict[int, Outcome] = {}
+        for at, change in changes.items():
+            outcomes |= self._append({at: change})
+        return outcomes
+
+
+def _is_away(error: Exception) -> bool:
+    return type(error).__name__ == "RegistryUnavailable"

@@ -1,0 +1,272 @@
+"""The index stage: changes become chunks, chunks get vectors, the newest version of each document becomes searchable.
+
+Before this: `capture.py` and `parse.py` fill the topic `documents`. After this: `commit.py`, then the query API reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from runtime.embedding.contract import (
+    Embedder,
+    EmbeddingError,
+    EmbeddingMisconfigured,
+    EmbeddingRejected,
+    EmbeddingUnavailable,
+)
+from runtime.metrics import Metrics
+from schemas.codec import Codec, DecodeError
+from schemas.index.manifest import Manifest, barrier_document, live, newest
+from schemas.records import DocumentChange, Embedding, Operation, Receipt, ReceiptStage
+from streams.core.chunking import ChunkingParameters
+from streams.core.outcomes import Done, Outcome, Rejected, Retry
+from streams.core.versions import DocumentPlan, NewChunk, plan_document
+from streams.ports import Clock, Inbound, IndexStore, Outbox, PermanentFailure, TemporaryFailure, Vector
+from streams.steps.commit import Batch, commit
+from streams.steps.failures import failed_receipt
+
+
+@dataclass(frozen=True)
+class IndexStep:
+    """Step of the stage `index`. generation names the collections the store writes to."""
+
+    codec: Codec
+    index: IndexStore
+    embedder: Embedder
+    outbox: Outbox
+    clock: Clock
+    metrics: Metrics
+    generation: str
+    parameters: ChunkingParameters = field(default_factory=ChunkingParameters)
+    name: str = "index"
+
+    async def handle(self, batch: Sequence[Inbound]) -> list[Outcome]:
+        """As Step.handle. The work is done in a thread: stores and models are waited for, or let go of the GIL."""
+        return await asyncio.to_thread(self.handle_now, batch)
+
+    def handle_now(self, batch: Sequence[Inbound]) -> list[Outcome]:
+        """As handle, in the caller's thread."""
+        outcomes: list[Outcome] = [Done("ignored")] * len(batch)
+        by_tenant: dict[str, dict[int, DocumentChange]] = defaultdict(dict)
+        for at, record in enumerate(batch):
+            if record.value is None:
+                continue
+            try:
+                change = self.codec.decode(record.value, DocumentChange)
+            except DecodeError as error:
+                outcomes[at] = Rejected("undecodable", str(error))
+                continue
+            except Exception as error:  # noqa: BLE001  the registry is away
+                outcomes[at] = Retry(f"{type(error).__name__}: {error}")
+                continue
+            by_tenant[change.tenant][at] = change
+        for tenant, changes in by_tenant.items():
+            for at, outcome in self._settle(tenant, changes).items():
+                outcomes[at] = outcome
+        return outcomes
+
+    async def failed(self, record: Inbound, outcome: Rejected) -> None:
+        """As Step.failed."""
+        try:
+            change = self.codec.decode(record.value or b"", DocumentChange)
+        except DecodeError:
+            return
+        receipt = failed_receipt(change, outcome, self.clock.now_ms())
+        await asyncio.to_thread(self.outbox.publish, [receipt], [])
+
+    def _settle(self, tenant: str, changes: dict[int, DocumentChange]) -> dict[int, Outcome]:
+        """An outcome for each change: all at once, or, where one spoils the batch, in halves until it stands alone."""
+        try:
+            return self._process(tenant, changes)
+        except TemporaryFailure as error:
+            return dict.fromkeys(changes, Retry(str(error), error.after_s))
+        except EmbeddingUnavailable as error:
+            return dict.fromkeys(changes, Retry(str(error), error.retry_after))
+        except EmbeddingMisconfigured as error:
+            # A person has to act, and no record is at fault: nothing is parked, everything waits.
+            return dict.fromkeys(changes, Retry(f"configuration: {error}", 30.0))
+        except (PermanentFailure, EmbeddingRejected) as error:
+            failure: Outcome = (
+                Rejected(error.reason, error.detail)
+                if isinstance(error, PermanentFailure)
+                else Rejected("embedding_rejected", str(error))
+            )
+        except Exception as error:  # noqa: BLE001  a defect of ours: isolate the change that meets it
+            failure = Retry(f"unexpected {type(error).__name__}: {error}", limited=True)
+        documents = sorted({change.key for change in changes.values()})
+        if len(documents) == 1:
+            return dict.fromkeys(changes, failure)
+        half = set(documents[: len(documents) // 2])
+        outcomes = self._settle(tenant, {at: c for at, c in changes.items() if c.key in half})
+        return outcomes | self._settle(tenant, {at: c for at, c in changes.items() if c.key not in half})
+
+    def _process(self, tenant: str, changes: dict[int, DocumentChange]) -> dict[int, Outcome]:
+        barriers = [change for change in changes.values() if change.operation is Operation.BARRIER]
+        for change in barriers:
+            self._raise_barrier(change)
+        by_document: dict[str, list[DocumentChange]] = defaultdict(list)
+        for change in changes.values():
+            if change.operation is not Operation.BARRIER:
+                by_document[change.key].append(change)
+        sources = {change.origin.source for change in changes.values()}
+        stored, raised = self.index.manifests(tenant, by_document, sources)
+        known = newest(stored)
+        plans = {
+            document: plan
+            for document, found in by_document.items()
+            if (plan := self._plan(found, known.get(document), raised)) is not None
+        }
+        self._progress(changes, plans, ReceiptStage.CHUNKED)
+        vectors, computed = self._vectors(tenant, [chunk for plan in plans.values() for chunk in plan.new])
+        self._progress(changes, plans, ReceiptStage.EMBEDDED)
+        written = {document: plan.manifest.position.version for document, plan in plans.items()}
+        stale = {
+            document: {change.position.version for change in found} - {written.get(document, "")}
+            for document, found in by_document.items()
+        }
+        batch = Batch(
+            tenant=tenant,
+            plans=list(plans.values()),
+            touched=list(by_document),
+            stale={document: versions for document, versions in stale.items() if versions},
+            sources=sources,
+            vectors=vectors,
+            computed=computed,
+        )
+        final = {document: plan.manifest for document, plan in plans.items()}
+        current = {**known, **final}
+        stages = {at: self._stage(change, current, raised) for at, change in changes.items()}
+        embedded = {item.text_hash for item in computed}
+
+        def receipts(searchable_ms: int) -> list[Receipt]:
+            return [
+                self._receipt(change, stages[at], plans.get(change.key), embedded, searchable_ms)
+                for at, change in changes.items()
+            ]
+
+        searchable_ms = commit(batch, receipts, index=self.index, outbox=self.outbox, clock=self.clock)
+        self._measure(changes, stages, plans, embedded, searchable_ms)
+        return {at: Done(stages[at].value.lower()) for at in changes}
+
+    def _plan(
+        self, changes: Sequence[DocumentChange], known: Manifest | None, barriers: dict[str, Manifest]
+    ) -> DocumentPlan | None:
+        """The document's plan, without the changes that a barrier of their source has ended."""
+        alive = [c for c in changes if not _ended(c, barriers.get(c.origin.source))]
+        return plan_document(alive, known, self.parameters)
+
+    def _vectors(self, tenant: str, new: Sequence[NewChunk]) -> tuple[dict[str, Vector], list[Embedding]]:
+        """A vector for each text: from the index where it holds one, else computed, once for each text."""
+        texts = {chunk.text_hash: chunk.text for chunk in new}
+        vectors = self.index.vectors(tenant, texts) if texts else {}
+        missing = [hashed for hashed in texts if hashed not in vectors]
+        if not missing:
+            return vectors, []
+        try:
+            result = self.embedder.embed_documents([texts[hashed] for hashed in missing])
+        except EmbeddingError:
+            self.metrics.embedding_calls.inc()
+            raise
+        self.metrics.embedding_calls.inc()
+        self.metrics.embedding_texts.inc(len(missing))
+        self.metrics.embedding_tokens.inc(result.tokens)
+        model = self.embedder.fingerprint.key()
+        computed = []
+        for hashed, vector in zip(missing, result.vectors, strict=True):
+            vectors[hashed] = np.asarray(vector, dtype=np.float32)
+            computed.append(Embedding(tenant, model, hashed, vectors[hashed].astype("<f4").tobytes()))
+        return vectors, computed
+
+    def _raise_barrier(self, change: DocumentChange) -> None:
+        """End every older document of a source: first the barrier, by which readers hide them; then the marks."""
+        source = change.origin.source
+        barrier = Manifest(barrier_document(source), change.position, change.origin, grave=True)
+        self.index.write_manifests(change.tenant, [barrier])
+        ended: list[Manifest] = []
+        for manifest in self.index.documents_before(change.tenant, source, change.position):
+            ended.append(manifest)
+            if len(ended) == 200:
+                self._retire(change.tenant, ended)
+                ended = []
+        self._retire(change.tenant, ended)
+
+    def _retire(self, tenant: str, ended: Sequence[Manifest]) -> None:
+        if ended:
+            chunks = {identifier for manifest in ended for identifier in manifest.chunk_ids}
+            self.index.retire(tenant, chunks, ended, self.clock.now_ms())
+
+    def _stage(
+        self, change: DocumentChange, current: dict[str, Manifest], barriers: dict[str, Manifest]
+    ) -> ReceiptStage:
+        """What became of a change, given the newest manifest of its document after the commit."""
+        if change.operation is Operation.BARRIER:
+            return ReceiptStage.DELETED
+        manifest = current.get(change.key)
+        if manifest is None or manifest.position.version != change.position.version:
+            return ReceiptStage.SUPERSEDED
+        return ReceiptStage.INDEXED if live(manifest, barriers.get(change.origin.source)) else ReceiptStage.DELETED
+
+    def _receipt(
+        self,
+        change: DocumentChange,
+        stage: ReceiptStage,
+        plan: DocumentPlan | None,
+        embedded: set[str],
+        now_ms: int,
+    ) -> Receipt:
+        mine = plan if plan and plan.manifest.position.version == change.position.version else None
+        count = len({item.text_hash for item in mine.new} & embedded) if mine else 0
+        return Receipt(
+            tenant=change.tenant,
+            knowledge_base=change.knowledge_base,
+            document_id=change.document_id,
+            stage=stage,
+            accepted=change.origin.receipt_position,
+            version=change.position.version,
+            source=change.origin.source,
+            generation=self.generation,
+            upload_id=change.upload_id,
+            chunks=len(mine.manifest.spans) if mine else 0,
+            embedded=count,
+            reused=len(mine.manifest.spans) - count if mine else 0,
+            request_id=change.request_id,
+            source_ms=change.position.at_ms,
+            receipt_ms=now_ms,
+        )
+
+    def _progress(
+        self, changes: dict[int, DocumentChange], plans: dict[str, DocumentPlan], stage: ReceiptStage
+    ) -> None:
+        now = self.clock.now_ms()
+        watched = [change for change in changes.values() if change.upload_id and change.key in plans]
+        self.outbox.progress([self._receipt(change, stage, plans[change.key], set(), now) for change in watched])
+
+    def _measure(
+        self,
+        changes: dict[int, DocumentChange],
+        stages: dict[int, ReceiptStage],
+        plans: dict[str, DocumentPlan],
+        embedded: set[str],
+        searchable_ms: int,
+    ) -> None:
+        for at, change in changes.items():
+            if stages[at] in (ReceiptStage.INDEXED, ReceiptStage.DELETED):
+                seconds = max(0.0, (searchable_ms - change.position.at_ms) / 1000)
+                self.metrics.freshness_seconds.labels(source=change.origin.source).observe(seconds)
+        for plan in plans.values():
+            count = len({item.text_hash for item in plan.new} & embedded)
+            self.metrics.chunks.labels(outcome="embedded").inc(count)
+            self.metrics.chunks.labels(outcome="reused").inc(len(plan.manifest.spans) - count)
+
+
+def _ended(change: DocumentChange, barrier: Manifest | None) -> bool:
+    return (
+        barrier is not None
+        and barrier.position.stream == change.position.stream
+        and barrier.position.newer_than(change.position)
+    )

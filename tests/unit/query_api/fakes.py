@@ -1,0 +1,135 @@
+"""Ports of the query API in memory, and an app around them: what unit and integration tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import httpx
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from query_api.answers import Answerer, Extractive
+from query_api.app import Deps, create_app
+from query_api.lookups import Lookups
+from query_api.ports import Index, QueryEmbedder
+from query_api.progress import Accepted, Progress
+from query_api.retrieval import Retrieval
+from query_api.service import QueryService
+from runtime.access import SCOPES, ApiKey, KnowledgeBase, Role, Scope, digest
+from runtime.metrics import Metrics, declare
+from runtime.settings import QueryApi
+from runtime.web.health import Check
+
+NOW_MS = 1_000_000
+
+
+def api_key(
+    key: str,
+    *,
+    tenant: str = "acme",
+    scopes: tuple[Scope, ...] = ("query",),
+    roles: dict[str, Role] | None = None,
+    groups: tuple[str, ...] = (),
+    expires_ms: int | None = None,
+    active: bool = True,
+) -> ApiKey:
+    """A stored key whose holder is called like the key."""
+    granted: dict[str, Role] = {"*": "viewer"} if roles is None else roles
+    return ApiKey(key, digest(key), key, tenant, scopes, granted, groups, expires_ms, active)
+
+
+@dataclass
+class FakeDirectory:
+    """Keys and knowledge bases, as they stand."""
+
+    known: list[ApiKey] = field(default_factory=lambda: [api_key("tw_admin", scopes=SCOPES), api_key("tw_reader")])
+    held: list[KnowledgeBase] = field(default_factory=lambda: [KnowledgeBase("acme", "handbook")])
+    ready: bool = True
+    connected: bool = True
+
+    def find_key(self, key_digest: str, now_ms: int) -> ApiKey | None:
+        for key in self.known:
+            alive = key.active and (key.expires_ms is None or key.expires_ms > now_ms)
+            if key.digest == key_digest and alive:
+                return key
+        return None
+
+    def bases(self, tenant: str) -> list[KnowledgeBase]:
+        return [base for base in self.held if base.tenant == tenant]
+
+
+@dataclass
+class FakeFreshness:
+    """Knows at once what its progress knows; asked records the waits."""
+
+    progress: Progress = field(default_factory=Progress)
+    connected: bool = True
+    asked: list[float] = field(default_factory=list)
+
+    async def wait(self, positions: Sequence[Accepted], timeout_s: float) -> list[Accepted]:
+        self.asked.append(timeout_s)
+        return [position for position in positions if not self.progress.ended(position)]
+
+
+@dataclass
+class Parts:
+    """What an app was made of, for tests to look at."""
+
+    app: FastAPI
+    directory: FakeDirectory
+    freshness: FakeFreshness
+    metrics: Metrics
+    client: httpx.AsyncClient
+
+
+async def _nothing() -> None:
+    return None
+
+
+def app_around(
+    index: Index,
+    embedder: QueryEmbedder,
+    *,
+    answerer: Answerer | None = None,
+    directory: FakeDirectory | None = None,
+    settings: QueryApi | None = None,
+    checks: Sequence[Check] = (),
+    clock: Callable[[], float] | None = None,
+    stop: Callable[[], Awaitable[None]] = _nothing,
+) -> Parts:
+    """An app over these ports, and a client that holds the key `tw_admin`."""
+    directory = directory or FakeDirectory()
+    freshness = FakeFreshness()
+    metrics = declare(CollectorRegistry())
+    timing = {} if clock is None else {"clock": clock}
+    service = QueryService(
+        index=index,
+        retrieval=Retrieval(index, embedder),
+        answerer=answerer or Extractive(),
+        bases=directory,
+        freshness=freshness,
+        settings=settings or QueryApi(),
+        metrics=metrics,
+        **timing,
+    )
+    app = create_app(
+        Deps(
+            service=service,
+            lookups=Lookups(index, freshness.progress, lambda: NOW_MS),
+            progress=freshness.progress,
+            keys=directory,
+            metrics=metrics,
+            checks=checks,
+            now_ms=lambda: NOW_MS,
+            version="test",
+            start=_nothing,
+            stop=stop,
+        )
+    )
+    client = httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app, raise_app_exceptions=False),
+        base_url="http://test",
+        headers={"Authorization": "Bearer tw_admin"},
+    )
+    return Parts(app, directory, freshness, metrics, client)

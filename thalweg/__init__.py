@@ -1,0 +1,1 @@
+"""The command `thalweg`: mounts each package's own commands, and no more."""
