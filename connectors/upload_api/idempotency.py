@@ -1,8 +1,8 @@
 """Idempotency-Key: the same request twice is one upload, wherever it arrives.
 
-Before this: `uploads.py` has a header. After this: it has an upload id that every replica derives alike; what an earlier
-request with it was is known from the topic `uploads` (progress.py), so nothing needs to be kept here but what is at
-work right now. Protocol: draft-ietf-httpapi-idempotency-key-header-07.
+Before this: `uploads.py` has a header. After this: it has an upload id that every replica derives alike. What an
+earlier request with it was is known from the topic `uploads` (progress.py), so nothing needs to be kept here but what
+is at work right now. Protocol: draft-ietf-httpapi-idempotency-key-header-07.
 """
 
 from __future__ import annotations

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
-from connectors.upload_api.ports import Encoder, Sender
+from connectors.upload_api.ports import Parts
 from runtime.producer import Delivery, DeliveryFailed, Outgoing
 from runtime.web.problems import Problem
-from schemas.records import Event
+from schemas.records import Event, Upload
 from schemas.registry import NotRegistered, RegistryUnavailable
 
 _AGAIN = {"Retry-After": "5"}
 
 
-async def publish(sender: Sender, records: Sequence[Outgoing]) -> list[Delivery]:
-    """Send records; returns when each is durable. Raises Problem 503 (try again) or 413."""
+async def publish(parts: Parts, topic: str, records: Sequence[Event | Upload]) -> list[Delivery]:
+    """Send records; returns when each is durable, in order. Raises Problem 503 (try again) or 413."""
+
+    def encode() -> list[Outgoing]:
+        return [Outgoing(topic, record.key.encode(), parts.encoder.encode(topic, record)) for record in records]
+
     try:
-        return await sender.send_async(records)
+        # In a thread: the registry may have to be asked first, and a text may have 32 MiB.
+        return await parts.sender.send_async(await asyncio.to_thread(encode))
+    except (RegistryUnavailable, NotRegistered) as error:
+        raise Problem("unavailable", "The schema registry does not answer: try again.", headers=_AGAIN) from error
     except DeliveryFailed as error:
         if error.retriable:
             raise Problem("unavailable", "Kafka did not confirm it in time: send it again.", headers=_AGAIN) from error
         raise Problem("too-large", f"Kafka refused the record: {error}") from error
-
-
-def event_record(encoder: Encoder, event: Event) -> Outgoing:
-    """A record for the topic `events`. Raises Problem 503 while the schema registry is away."""
-    try:
-        return Outgoing("events", event.key.encode(), encoder.encode("events", event))
-    except (RegistryUnavailable, NotRegistered) as error:
-        raise Problem("unavailable", "The schema registry does not answer: try again.", headers=_AGAIN) from error

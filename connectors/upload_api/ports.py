@@ -5,7 +5,7 @@ Before this: nothing. After this: `app.py` takes them all in one bundle.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -125,7 +125,6 @@ class Parts:
     spool: Path
     max_bytes: int
     now_ms: Callable[[], int]
-    sleep: Callable[[float], Awaitable[None]]
     stopping: Callable[[], bool] = lambda: False
     stream_limit_s: float = 900.0
     heartbeat_s: float = 10.0

@@ -73,7 +73,7 @@ def fold(known: UploadState | None, receipt: Receipt) -> UploadState | None:
 
 
 class UploadProgress:
-    """The states of the last day's uploads, at most `capacity` of them. Thread-safe; `changed` is for one event loop."""
+    """The states of the last day's uploads, at most `capacity` of them. Thread-safe; `changed` of one event loop."""
 
     def __init__(self, *, capacity: int = 100_000) -> None:
         self._capacity = capacity

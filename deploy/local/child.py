@@ -39,30 +39,39 @@ def tether(orphan_signal: int, libc: ctypes.CDLL) -> Callable[[], None]:
 class Child:
     """A running process. Make one with `start`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, pump: asyncio.Task[None]) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, output: _Output) -> None:
         self._process = process
-        self._pump = pump
+        self._output = output
 
     @classmethod
     async def start(cls, server: Server, log: CappedLog, environ: Mapping[str, str]) -> Child:
         """Start the process in a session of its own. Raises OSError if the program cannot be run."""
         inherited = environ if server.inherit_env else {k: environ[k] for k in PASSED_ON if k in environ}
         account = server.account
-        process = await asyncio.create_subprocess_exec(
-            *server.command,
-            env={**inherited, **server.env},
-            cwd=server.folder,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            # Runs after the change of account, which would undo it.
-            preexec_fn=tether(server.orphan_signal, ctypes.CDLL(None)),
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=[] if account else None,
-        )
-        return cls(process, asyncio.create_task(_pump(process, log)))
+        # A pipe of our own: asyncio's would let `wait` hang while a process left behind holds its other end.
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        output = _Output(read_end, log)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *server.command,
+                env={**inherited, **server.env},
+                cwd=server.folder,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=write_end,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                # Runs after the change of account, which would undo it.
+                preexec_fn=tether(server.orphan_signal, ctypes.CDLL(None)),
+                user=account.uid if account else None,
+                group=account.gid if account else None,
+                extra_groups=[] if account else None,
+            )
+        except BaseException:
+            output.close()
+            raise
+        finally:
+            os.close(write_end)
+        return cls(process, output)
 
     @property
     def pid(self) -> int:
@@ -79,9 +88,7 @@ class Child:
         status = await self._process.wait()
         # What it started and left behind in its session holds ports, memory and the log's pipe.
         self._signal_session(signal.SIGKILL)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._pump), 2.0)
-        self._pump.cancel()
+        self._output.close()
         return status
 
     async def stop(self, stop_signal: signal.Signals, deadline_s: float) -> None:
@@ -103,8 +110,37 @@ class Child:
             os.killpg(self.pid, number)
 
 
-async def _pump(process: asyncio.subprocess.Process, log: CappedLog) -> None:
-    if process.stdout is None:
-        return
-    while data := await process.stdout.read(65_536):
-        log.write(data)
+class _Output:
+    """Carries what comes out of a pipe into a log, from the event loop, until closed."""
+
+    def __init__(self, read_end: int, log: CappedLog) -> None:
+        self._read_end = read_end
+        self._log = log
+        os.set_blocking(read_end, False)
+        asyncio.get_running_loop().add_reader(read_end, self._read)
+
+    def close(self) -> None:
+        """Take what is there still, and let the pipe go. May be called twice."""
+        while self._read():
+            pass
+        self._let_go()
+
+    def _read(self) -> bool:
+        """Move one piece; False when there is nothing now, or nothing more."""
+        if self._read_end < 0:
+            return False
+        try:
+            data = os.read(self._read_end, 65_536)
+        except BlockingIOError:
+            return False
+        if data:
+            self._log.write(data)
+            return True
+        self._let_go()
+        return False
+
+    def _let_go(self) -> None:
+        if self._read_end >= 0:
+            asyncio.get_running_loop().remove_reader(self._read_end)
+            os.close(self._read_end)
+            self._read_end = -1

@@ -13,6 +13,7 @@ import random
 import socket
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 
 from deploy.local.errors import LocalStackError
@@ -106,7 +107,7 @@ def choose(
     chosen: dict[str, int] = {}
     for name in names:
         wishes = [wish[name] for wish in (remembered, defaults) if name in wish]
-        for port in wishes + [draw() for _ in range(TRIES)]:
+        for port in chain(wishes, (draw() for _ in range(TRIES))):
             if port not in chosen.values() and free(port) and claim(port):
                 chosen[name] = port
                 break

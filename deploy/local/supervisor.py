@@ -17,7 +17,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Supervisor:
         self._own = {server.name: Keeper(server, self._log(server.name), environ, self._changed) for server in own}
         self._steps: dict[str, dict[str, object]] = {}
         self._phase = state.Phase.STARTING
-        self._settings = self._settings_of(servers)
+        self._settings = settings_section(wanted, given, servers)
         self._born = psutil.Process().create_time()
 
     async def run(self) -> None:
@@ -162,20 +162,6 @@ class Supervisor:
     def _log(self, name: str) -> CappedLog:
         return CappedLog(self._home.log(name))
 
-    def _settings_of(self, servers: list[Server]) -> dict[str, dict[str, object]]:
-        """The section `settings` of the state file: what runtime.settings takes from a running stack."""
-        merged: dict[str, dict[str, object]] = {}
-        sections = [server.settings for server in servers] + [plan.external_settings(self._plan)]
-        sections.append({"access": {"demo_key_file": str(self._home.demo_key_file)}})
-        for app in apps.APPS if self._plan.with_apps else ():
-            section = app.api or ("lag_exporter" if app.name == "lag-exporter" else "")
-            if section:
-                sections.append({section: {"port": self._context.ports[apps.port_name(app)]}})
-        for values in sections:
-            for section, found in values.items():
-                merged.setdefault(section, {}).update(found)
-        return merged
-
     def _changed(self) -> None:
         """Write the state file."""
         own = {name: dict(keeper.record()) for name, keeper in self._own.items()}
@@ -196,6 +182,21 @@ class Supervisor:
                 settings=self._settings,
             ),
         )
+
+
+def settings_section(wanted: plan.Plan, given: Context, servers: Sequence[Server]) -> dict[str, dict[str, object]]:
+    """The section `settings` of the state file: what runtime.settings takes from a running stack."""
+    merged: dict[str, dict[str, object]] = {}
+    sections = [server.settings for server in servers] + [plan.external_settings(wanted)]
+    sections.append({"access": {"demo_key_file": str(given.home.demo_key_file)}})
+    for app in apps.APPS if wanted.with_apps else ():
+        section = app.api or ("lag_exporter" if app.name == "lag-exporter" else "")
+        if section:
+            sections.append({section: {"port": given.ports[apps.port_name(app)]}})
+    for values in sections:
+        for section, found in values.items():
+            merged.setdefault(section, {}).update(found)
+    return merged
 
 
 def take_home(home: Home) -> int | None:

@@ -17,10 +17,9 @@ from runtime.embedding.contract import (
     EmbeddingMisconfigured,
     EmbeddingReplyInvalid,
     EmbeddingUnavailable,
-    ModelFingerprint,
     Role,
 )
-from runtime.embedding.remote import RemoteEmbedder, Reply, error_for_status
+from runtime.embedding.remote import Connection, Reply, error_for_status
 
 MOST_TEXTS = 96  # texts in one request, the API's limit
 INPUT_TYPE: dict[Role, str] = {"document": "search_document", "query": "search_query"}
@@ -49,25 +48,24 @@ def cohere_client(url: str | None, api_key: str | None, timeout_s: float) -> tup
     return client, http.close
 
 
-def cohere_embedder(
-    fingerprint: ModelFingerprint,
+def cohere_connection(
+    model: str,
     *,
     url: str | None,
     api_key: str | None,
-    batch_size: int,
     timeout_s: float,
-    output_dimension: int | None,
+    output_dimension: int | None = None,
     now: Callable[[], float] = time.time,
-) -> RemoteEmbedder:
-    """An `Embedder` over Cohere; `output_dimension` is sent only if given (embed-v4 and later know it)."""
+) -> Connection:
+    """For `RemoteEmbedder`; `output_dimension` is sent only if given (embed-v4 and later know it)."""
     client, close = cohere_client(url, api_key, timeout_s)
-    source = f"cohere model {fingerprint.model}"
+    source = f"cohere model {model}"
     options = {} if output_dimension is None else {"output_dimension": output_dimension}
 
     def ask(texts: Sequence[str], role: Role) -> Reply:
         try:
             answer = client.embed(
-                model=fingerprint.model,
+                model=model,
                 input_type=INPUT_TYPE[role],
                 texts=list(texts),
                 embedding_types=["float"],
@@ -95,7 +93,7 @@ def cohere_embedder(
             raise EmbeddingUnavailable(f"{source} cannot be reached: {error}") from error
         return _reply(answer, texts, source)
 
-    return RemoteEmbedder(fingerprint, ask, batch_size=min(batch_size, MOST_TEXTS), close=close)
+    return Connection(ask, close, MOST_TEXTS)
 
 
 def _reply(answer: object, texts: Sequence[str], source: str) -> Reply:

@@ -14,28 +14,26 @@ from runtime.embedding.contract import (
     EmbeddingMisconfigured,
     EmbeddingReplyInvalid,
     EmbeddingUnavailable,
-    ModelFingerprint,
     Role,
 )
 from runtime.embedding.known_models import Prefixes
-from runtime.embedding.remote import RemoteEmbedder, Reply, error_for_status
+from runtime.embedding.remote import Connection, Reply, error_for_status
 
 OPENAI = "https://api.openai.com/v1"
 MOST_TEXTS = 2048  # texts in one request, OpenAI's limit
 
 
-def openai_embedder(
-    fingerprint: ModelFingerprint,
+def openai_connection(
+    model: str,
     *,
     url: str | None,
     api_key: str | None,
-    batch_size: int,
     timeout_s: float,
-    dimensions: int | None,
+    dimensions: int | None = None,
     prefixes: Prefixes,
     now: Callable[[], float] = time.time,
-) -> RemoteEmbedder:
-    """An `Embedder` over `url` (None: OpenAI itself); `dimensions` is sent only if given.
+) -> Connection:
+    """For `RemoteEmbedder`: `url` None is OpenAI itself; `dimensions` is sent only if given.
 
     Raises EmbeddingMisconfigured for OpenAI itself without a key, or for an address that is none.
     """
@@ -46,11 +44,11 @@ def openai_embedder(
     address = _endpoint(url or OPENAI)
     http = bounded_client(timeout_s)
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-    options: dict[str, object] = {"model": fingerprint.model, "encoding_format": "float"}
+    options: dict[str, object] = {"model": model, "encoding_format": "float"}
     if dimensions is not None:
         options["dimensions"] = dimensions
     front: dict[Role, str] = {"document": prefixes.document, "query": prefixes.query}
-    source = f"openai model {fingerprint.model}"
+    source = f"openai model {model}"
 
     def ask(texts: Sequence[str], role: Role) -> Reply:
         body = {**options, "input": [front[role] + text for text in texts]}
@@ -72,7 +70,7 @@ def openai_embedder(
             )
         return _reply(_json(answer), len(texts), source)
 
-    return RemoteEmbedder(fingerprint, ask, batch_size=min(batch_size, MOST_TEXTS), close=http.close)
+    return Connection(ask, http.close, MOST_TEXTS)
 
 
 def _reply(answer: object, count: int, source: str) -> Reply:

@@ -16,6 +16,7 @@ from runtime.embedding.contract import (
     EmbeddingError,
     EmbeddingMisconfigured,
     EmbeddingRejected,
+    EmbeddingReplyInvalid,
     EmbeddingUnavailable,
     EmbedResult,
     ModelFingerprint,
@@ -37,18 +38,39 @@ class Reply:
     tokens: int | None
 
 
+# Asks once about so many texts; raises EmbeddingErrors only.
 Ask = Callable[[Sequence[str], Role], Reply]
 
 
-class RemoteEmbedder:
-    """Implements `Embedder` over a function that asks the server once."""
+@dataclass(frozen=True)
+class Connection:
+    """A server that embeds: how to ask it once, how to let it go, and the most texts it takes at once."""
 
-    def __init__(self, fingerprint: ModelFingerprint, ask: Ask, *, batch_size: int, close: Callable[[], None]) -> None:
-        """`ask` raises EmbeddingErrors only; `batch_size` is the most texts it takes at once."""
+    ask: Ask
+    close: Callable[[], None]
+    most_texts: int
+
+
+def measured_dimension(connection: Connection, source: str) -> int:
+    """How long the server's vectors are, by asking it about one word. Raises EmbeddingErrors."""
+    try:
+        rows = connection.ask([PROBE], "document").rows
+    except EmbeddingRejected as refusal:
+        raise EmbeddingMisconfigured(f"{source} refuses every text, so it is the settings: {refusal}") from refusal
+    if not isinstance(rows, Sequence) or len(rows) != 1 or not isinstance(rows[0], Sequence) or not rows[0]:
+        raise EmbeddingReplyInvalid(f"{source} sent no vector for one text")
+    return len(rows[0])
+
+
+class RemoteEmbedder:
+    """Implements `Embedder` over a connection."""
+
+    def __init__(self, fingerprint: ModelFingerprint, connection: Connection, *, batch_size: int) -> None:
+        """`batch_size`: texts in one call, as far as the server takes so many."""
         self._fingerprint = fingerprint
-        self._ask = ask
-        self._batch_size = batch_size
-        self._close = close
+        self._ask = connection.ask
+        self._batch_size = min(batch_size, connection.most_texts)
+        self._close = connection.close
         self._source = f"{fingerprint.provider} model {fingerprint.model}"
 
     @property

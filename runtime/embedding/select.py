@@ -22,7 +22,8 @@ from runtime.embedding.known_models import (
     prefixes_of,
 )
 from runtime.embedding.local_files import local_fingerprint, locate
-from runtime.embedding.openai_compatible import openai_embedder
+from runtime.embedding.openai_compatible import openai_connection
+from runtime.embedding.remote import Connection, RemoteEmbedder, measured_dimension
 
 
 class EmbeddingSettings(Protocol):
@@ -49,61 +50,24 @@ class EmbeddingSettings(Protocol):
 
 
 def configured_fingerprint(settings: EmbeddingSettings) -> ModelFingerprint:
-    """The identity of the model that the settings name; loads nothing, asks nobody.
+    """The identity of the model that the settings name; loads nothing.
 
-    Raises EmbeddingMisconfigured for an unknown provider, a model whose dimension is not known and not
-    set, or a dimension that the model does not have.
+    Asks nobody either, except a server of one's own (`url`) whose dimension is not set: that one is asked
+    about one word. Raises EmbeddingMisconfigured for an unknown provider, a model whose dimension is not
+    known and not set, or a dimension that the model does not have; what asking raises, if it asks.
     """
-    match settings.provider:
-        case "local":
-            return _local(settings)
-        case "cohere":
-            return _remote(settings, COHERE_MODELS, "")
-        case "openai":
-            front = prefixes_of(_model(settings))
-            words = front.document + front.query
-            revision = "prefix-" + hashlib.sha256(words.encode()).hexdigest()[:8] if words else ""
-            return _remote(settings, OPENAI_MODELS, revision)
-    raise EmbeddingMisconfigured(f"embedding.provider {settings.provider!r} is not known: set local, cohere or openai")
+    if settings.provider == "local":
+        return _local(settings)
+    return _remote(settings, _dimension(settings))
 
 
 def embedder_from(settings: EmbeddingSettings, environ: Mapping[str, str] = os.environ) -> Embedder:
-    """The embedder that the settings name; the local one is loaded here, remote ones are not yet asked.
+    """The embedder that the settings name; the local one is loaded here.
 
-    Raises EmbeddingMisconfigured as `configured_fingerprint` does, and for a missing local model, library
-    or key. `environ` says where the cache is.
+    Raises what `configured_fingerprint` does, and EmbeddingMisconfigured for a missing local model,
+    library or key. `environ` says where the cache is.
     """
-    fingerprint = configured_fingerprint(settings)
-    key = _key(settings)
-    if settings.provider == "local":
-        folder = locate(settings.path, environ)
-        try:
-            from runtime.embedding.local_model import LocalEmbedder
-        except ImportError as error:
-            raise _not_installed("local", error) from error
-        return LocalEmbedder(folder, threads=settings.threads)
-    if settings.provider == "cohere":
-        try:
-            from runtime.embedding.cohere_models import cohere_embedder
-        except ImportError as error:
-            raise _not_installed("cohere", error) from error
-        return cohere_embedder(
-            fingerprint,
-            url=settings.url,
-            api_key=key,
-            batch_size=settings.batch_size,
-            timeout_s=settings.timeout_s,
-            output_dimension=_to_ask_for(fingerprint, COHERE_MODELS),
-        )
-    return openai_embedder(
-        fingerprint,
-        url=settings.url,
-        api_key=key,
-        batch_size=settings.batch_size,
-        timeout_s=settings.timeout_s,
-        dimensions=_to_ask_for(fingerprint, OPENAI_MODELS),
-        prefixes=prefixes_of(fingerprint.model),
-    )
+    return _embedder(configured_fingerprint(settings), settings, environ)
 
 
 def embedder_for(
@@ -120,7 +84,11 @@ def embedder_for(
         live = ModelFingerprint.from_record(fingerprint_record)
     except ValueError as error:
         raise EmbeddingMisconfigured(f"the live generation does not say which model it is of: {error}") from error
-    wanted = configured_fingerprint(settings)
+    if settings.provider != "local" and settings.url is not None and settings.dimension is None:
+        # No need to ask the server: if it sends another dimension now, its first answer is refused.
+        wanted = _remote(settings, live.dimension)
+    else:
+        wanted = configured_fingerprint(settings)
     if wanted != live:
         ours, theirs = wanted.record(), live.record()
         differing = ", ".join(
@@ -131,20 +99,41 @@ def embedder_for(
             "embedding.model and embedding.dimension to the live one's, or build a generation with this model "
             "(`thalweg rebuild start`) and promote it"
         )
-    return embedder_from(settings, environ)
+    return _embedder(live, settings, environ)
 
 
-def _key(settings: EmbeddingSettings) -> str | None:
-    """The key as it goes into a header; a file's last line break is forgiven."""
-    key = settings.api_key.get_secret_value().strip() if settings.api_key is not None else ""
-    if not all("!" <= character <= "~" for character in key):
-        # Said here without the key: the HTTP client would print it.
-        raise EmbeddingMisconfigured("embedding.api_key holds a space, a line break or a character beyond ASCII")
-    return key or None
+def _embedder(fingerprint: ModelFingerprint, settings: EmbeddingSettings, environ: Mapping[str, str]) -> Embedder:
+    if settings.provider == "local":
+        folder = locate(settings.path, environ)
+        try:
+            from runtime.embedding.local_model import LocalEmbedder
+        except ImportError as error:
+            raise _not_installed("local", error) from error
+        return LocalEmbedder(folder, threads=settings.threads)
+    facts = _facts(settings)
+    # Named in requests only if it is one that the model has besides its own.
+    asked_for = fingerprint.dimension if facts and fingerprint.dimension in facts.dimensions[1:] else None
+    return RemoteEmbedder(fingerprint, _connection(settings, asked_for), batch_size=settings.batch_size)
 
 
-def _model(settings: EmbeddingSettings) -> str:
-    return settings.model or DEFAULT_MODEL[settings.provider]
+def _connection(settings: EmbeddingSettings, dimension: int | None) -> Connection:
+    key, model = _key(settings), _model(settings)
+    if settings.provider == "openai":
+        return openai_connection(
+            model,
+            url=settings.url,
+            api_key=key,
+            timeout_s=settings.timeout_s,
+            dimensions=dimension,
+            prefixes=prefixes_of(model),
+        )
+    try:
+        from runtime.embedding.cohere_models import cohere_connection
+    except ImportError as error:
+        raise _not_installed("cohere", error) from error
+    return cohere_connection(
+        model, url=settings.url, api_key=key, timeout_s=settings.timeout_s, output_dimension=dimension
+    )
 
 
 def _local(settings: EmbeddingSettings) -> ModelFingerprint:
@@ -161,33 +150,65 @@ def _local(settings: EmbeddingSettings) -> ModelFingerprint:
     return fingerprint
 
 
-def _remote(settings: EmbeddingSettings, known: Mapping[str, KnownModel], revision: str) -> ModelFingerprint:
-    model = _model(settings)
-    facts = known.get(model)
-    if facts is None and settings.dimension is None:
-        raise EmbeddingMisconfigured(
-            f"the dimension of {settings.provider} model {model!r} is not known: set embedding.dimension"
-        )
-    if facts is not None and settings.dimension not in (None, *facts.dimensions):
-        raise EmbeddingMisconfigured(
-            f"{model} has no {settings.dimension} dimensions: set embedding.dimension to one of "
-            f"{', '.join(map(str, facts.dimensions))}"
-        )
-    dimension = settings.dimension or (facts.dimensions[0] if facts else 0)
+def _remote(settings: EmbeddingSettings, dimension: int) -> ModelFingerprint:
+    model, facts = _model(settings), _facts(settings)
+    front = prefixes_of(model)
+    words = front.document + front.query if settings.provider == "openai" else ""
     return ModelFingerprint(
         provider=settings.provider,
         model=model,
-        revision=revision,
+        revision="prefix-" + hashlib.sha256(words.encode()).hexdigest()[:8] if words else "",
         dimension=dimension,
         max_tokens=facts.max_tokens if facts else UNKNOWN_MAX_TOKENS,
         normalised=True,
     )
 
 
-def _to_ask_for(fingerprint: ModelFingerprint, known: Mapping[str, KnownModel]) -> int | None:
-    """The dimension to name in requests: only one that the model has besides its own."""
-    facts = known.get(fingerprint.model)
-    return fingerprint.dimension if facts and fingerprint.dimension != facts.dimensions[0] else None
+def _dimension(settings: EmbeddingSettings) -> int:
+    """As set, else as the server says where it is one's own, else as the vendor publishes."""
+    model, facts = _model(settings), _facts(settings)
+    if settings.url is not None:
+        if settings.dimension is not None:
+            return settings.dimension
+        connection = _connection(settings, None)
+        try:
+            return measured_dimension(connection, f"{settings.provider} model {model}")
+        finally:
+            connection.close()
+    if facts is None:
+        if settings.dimension is None:
+            raise EmbeddingMisconfigured(
+                f"the dimension of {settings.provider} model {model!r} is not known: set embedding.dimension"
+            )
+        return settings.dimension
+    if settings.dimension not in (None, *facts.dimensions):
+        raise EmbeddingMisconfigured(
+            f"{model} has no {settings.dimension} dimensions: set embedding.dimension to one of "
+            f"{', '.join(map(str, facts.dimensions))}"
+        )
+    return settings.dimension or facts.dimensions[0]
+
+
+def _facts(settings: EmbeddingSettings) -> KnownModel | None:
+    known = COHERE_MODELS if settings.provider == "cohere" else OPENAI_MODELS
+    return known.get(_model(settings))
+
+
+def _model(settings: EmbeddingSettings) -> str:
+    if settings.provider not in DEFAULT_MODEL:
+        raise EmbeddingMisconfigured(
+            f"embedding.provider {settings.provider!r} is not known: set local, cohere or openai"
+        )
+    return settings.model or DEFAULT_MODEL[settings.provider]
+
+
+def _key(settings: EmbeddingSettings) -> str | None:
+    """The key as it goes into a header; a file's last line break is forgiven."""
+    key = settings.api_key.get_secret_value().strip() if settings.api_key is not None else ""
+    if not all("!" <= character <= "~" for character in key):
+        # Said here without the key: the HTTP client would print it.
+        raise EmbeddingMisconfigured("embedding.api_key holds a space, a line break or a character beyond ASCII")
+    return key or None
 
 
 def _not_installed(extra: str, error: ImportError) -> EmbeddingMisconfigured:

@@ -111,7 +111,7 @@ class _Inspection:
                 raise Refused("bomb", "an entry is larger than the archive says")
             window = tail + piece
             marks = _MARKS_ENTITY + _MARKS_DOCTYPE if is_xml_part else _MARKS_ENTITY
-            if False:
+            if any(mark in window for mark in marks):
                 raise Refused("bomb", "the file declares XML entities, which office files never need")
             tail = window[-_OVERLAP:]
             if nested is not None:

@@ -70,7 +70,7 @@ class WarmChild:
                 stderr=DEVNULL,
                 cwd=folder,
                 env=_environment(folder),
-                start_new_session=True,
+    
             )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)

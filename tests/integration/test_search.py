@@ -277,10 +277,10 @@ async def test_hidden_candidates_do_not_use_up_the_limit(api: Parts, writer: Ind
     writer.write_chunks(Version("half", [f"budget budget number {n}" for n in range(40)], 9))
     writer.write(*(Version(f"d{n}", [f"there is also a budget for department {n}"], 1) for n in range(6)))
 
-    assert (
-        await ids(api, "budget", limit=5, mode="keyword") == ["d0", "d1", "d2", "d3", "d4"]
-        or len(await ids(api, "budget", limit=5, mode="keyword")) == 5
-    )
+    found = await ids(api, "budget", limit=5, mode="keyword")
+
+    assert len(found) == 5
+    assert "half" not in found
 
 
 async def test_a_document_shows_its_newest_version_with_all_chunks_in_order(api: Parts, writer: IndexWriter) -> None:

@@ -3,16 +3,15 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from email.utils import formatdate
 
 import httpx
 import numpy as np
 import pytest
-from pydantic import SecretStr
 
 from runtime.embedding import remote
 from runtime.embedding.bounded_http import bounded_client
-from runtime.embedding.cohere_models import cohere_embedder
 from runtime.embedding.contract import (
     Embedder,
     EmbeddingError,
@@ -21,8 +20,8 @@ from runtime.embedding.contract import (
     EmbeddingReplyInvalid,
     EmbeddingUnavailable,
 )
-from runtime.embedding.select import configured_fingerprint, embedder_from
-from tests.contract.embedder_cases import DIMENSION, Options, remote_embedder
+from runtime.embedding.select import configured_fingerprint, embedder_for, embedder_from
+from tests.contract.embedder_cases import DIMENSION, REMOTE, Options, remote_embedder
 from tests.stand_ins.model_answers import vector_of
 from tests.stand_ins.model_control import Kind
 from tests.stand_ins.model_server import ModelServer
@@ -259,18 +258,50 @@ def test_asymmetric_open_models_get_their_prefixes() -> None:
 
 
 def test_cohere_echo_that_was_only_rewritten_is_no_fault() -> None:
-    with ModelServer(DIMENSION) as server:
-        options = Options("cohere", server.url, "m", SecretStr("k"), DIMENSION)
-        embedder = cohere_embedder(
-            configured_fingerprint(options),
-            url=options.url,
-            api_key="k",
-            batch_size=8,
-            timeout_s=5,
-            output_dimension=None,
-        )
+    with remote_embedder("cohere") as (embedder, server):
         server.misbehave("rewritten_echo")
         assert embedder.embed_documents(["First  Text", "SECOND text"]).vectors.shape == (2, DIMENSION)
+
+
+@pytest.mark.parametrize("provider", ["cohere", "openai"])
+def test_own_server_is_asked_for_its_dimension_if_none_is_set(provider: str) -> None:
+    with remote_embedder(provider, dimension=None) as (embedder, server):
+        assert embedder.fingerprint.dimension == DIMENSION
+        assert len(server.calls()) == 1
+        assert embedder.embed_documents(TEXTS).vectors.shape == (3, DIMENSION)
+        server.set_dimension(DIMENSION * 2)
+        with pytest.raises(EmbeddingMisconfigured, match="dimensions"):
+            embedder.embed_documents(TEXTS)
+
+
+@pytest.mark.parametrize("provider", ["cohere", "openai"])
+def test_live_generation_says_the_dimension_without_a_call(provider: str) -> None:
+    with ModelServer(DIMENSION) as server:
+        options = replace(REMOTE[provider](server), dimension=None)
+        record = configured_fingerprint(replace(options, dimension=DIMENSION)).record()
+        assert embedder_for(record, options).fingerprint.dimension == DIMENSION
+        assert server.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("strange", EmbeddingReplyInvalid),
+        ("short", EmbeddingReplyInvalid),
+        ("bad_request", EmbeddingMisconfigured),
+        ("unauthorised", EmbeddingMisconfigured),
+        ("server_error", EmbeddingUnavailable),
+    ],
+)
+@pytest.mark.parametrize("provider", ["cohere", "openai"])
+def test_own_server_that_fails_when_asked_for_its_dimension_says_why(
+    provider: str, kind: Kind, error: type[EmbeddingError]
+) -> None:
+    with ModelServer(DIMENSION) as server:
+        server.misbehave(kind)
+        with pytest.raises(EmbeddingError) as raised:
+            embedder_from(replace(REMOTE[provider](server), dimension=None))
+        assert type(raised.value) is error
 
 
 def test_whole_exchange_is_bounded_even_if_bytes_keep_coming() -> None:

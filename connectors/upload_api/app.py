@@ -1,0 +1,63 @@
+"""The upload API put together: routes, problems, identity, health. Before this: `main.py`; after this: uvicorn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, Counter
+
+from connectors.document_body import MAX_TEXT_BYTES
+from connectors.upload_api import documents, events, follow, uploads
+from connectors.upload_api.body_guard import BodyGuard
+from connectors.upload_api.ports import Parts
+from connectors.upload_api.receive import MAX_FIELD_BYTES, MAX_FIELDS, too_large
+from runtime.web import health, identity, problems
+from runtime.web.health import Check
+from runtime.web.identity import Keys
+from runtime.web.problems import Problem
+from runtime.web.requests import RequestMiddleware
+
+JSON_LIMIT = MAX_TEXT_BYTES * 5 // 4
+"""A text of the longest kind with its escapes and metadata; bytes."""
+
+_CLOSE = {"Connection": "close"}
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(
+    parts: Parts,
+    *,
+    keys: Keys,
+    checks: Sequence[Check],
+    registry: CollectorRegistry,
+    http_requests: Counter,
+    version: str,
+    lifespan: Lifespan | None = None,
+) -> FastAPI:
+    """The whole application. http_requests has the labels method, route, status."""
+    app = FastAPI(
+        title="Thalweg upload API",
+        version=version,
+        summary="Files, documents and events in; each is answered once it is durable.",
+        lifespan=lifespan,
+    )
+    problems.install(app)
+    identity.install(app, keys, parts.now_ms)
+    for router in (uploads.routes(parts), follow.routes(parts), documents.routes(parts), events.routes(parts)):
+        app.include_router(router)
+    app.include_router(health.router(checks, registry, version=version))
+    frame = (MAX_FIELDS + 1) * MAX_FIELD_BYTES
+    app.add_middleware(
+        BodyGuard,
+        limits={"/v1/uploads": parts.max_bytes + frame, "*": JSON_LIMIT},
+        refuse=lambda path, limit: (
+            too_large(parts.max_bytes)
+            if path == "/v1/uploads"
+            else Problem("too-large", f"The body is larger than {limit} bytes: send less at once.", headers=_CLOSE)
+        ),
+    )
+    app.add_middleware(RequestMiddleware, counter=http_requests)
+    return app

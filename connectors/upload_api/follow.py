@@ -1,0 +1,113 @@
+"""`GET /v1/uploads/{id}` and its events: how far an upload came, now and as it goes on.
+
+Before this: `progress.py`. After this: a caller, or a browser's EventSource.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path
+from fastapi.responses import StreamingResponse
+
+from connectors.upload_api.ports import Parts, UploadState
+from connectors.upload_api.progress import STATES
+from runtime.access import Principal
+from runtime.web.identity import require
+from runtime.web.problems import Problem
+
+Caller = Annotated[Principal, Depends(require("ingest"))]
+UploadId = Annotated[str, Path(max_length=64)]
+
+
+def routes(parts: Parts) -> APIRouter:
+    """The two routes."""
+    router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+
+    @router.get("/{upload_id}", summary="How far an upload came")
+    async def show(upload_id: UploadId, caller: Caller) -> dict[str, Any]:
+        """`received`, `parsed`, `chunked`, `embedded`, then `searchable` or `failed`."""
+        return _plain(_own(parts, caller, upload_id))
+
+    @router.get("/{upload_id}/events", summary="How an upload proceeds, as server-sent events")
+    async def follow(
+        upload_id: UploadId, caller: Caller, last_event_id: Annotated[str | None, Header()] = None
+    ) -> StreamingResponse:
+        """One event a state; the last one is `searchable` or `failed`. `Last-Event-ID` resumes on any replica."""
+        state = _own(parts, caller, upload_id)
+        seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() else 0
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(_events(parts, state, seen), media_type="text/event-stream", headers=headers)
+
+    return router
+
+
+def _own(parts: Parts, caller: Principal, upload_id: str) -> UploadState:
+    """The upload, if it is the caller's tenant's and in a knowledge base where the caller has a role."""
+    state = parts.progress.find(upload_id)
+    if state is None or state.tenant != caller.tenant or caller.role_in(state.knowledge_base) is None:
+        raise Problem("upload-not-found", "There is no such upload, or it is older than a day.")
+    return state
+
+
+async def wait_ended(parts: Parts, state: UploadState, timeout_s: float) -> UploadState:
+    """The upload's state once it ended, or the last one known when the time is up or the process is to end."""
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while not state.ended and not parts.stopping():
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            break
+        state = await parts.progress.changed(state.upload_id, state, min(left, 1.0)) or state
+    return state
+
+
+async def _events(parts: Parts, state: UploadState, seen: int) -> AsyncIterator[str]:
+    """The states after `seen` (the id of the last event the caller has), until a terminal one."""
+    loop = asyncio.get_running_loop()
+    deadline, told = loop.time() + parts.stream_limit_s, loop.time()
+    yield "retry: 1000\n\n"
+    while True:
+        for stage in state.stages:
+            number = _number(stage.state)
+            if number > seen:
+                seen = number
+                yield _event(number, stage.state, {**_plain(state), "state": stage.state, "at_ms": stage.at_ms})
+        if state.ended or parts.stopping():
+            return
+        if loop.time() > deadline:
+            late = "the deadline of this stream passed; the upload is still in the queue, ask for its state later"
+            yield _event(_number("failed"), "failed", {**_plain(state), "state": "failed", "reason": late})
+            return
+        if loop.time() - told > parts.heartbeat_s:
+            told = loop.time()
+            yield ": waiting\n\n"
+        state = await parts.progress.changed(state.upload_id, state, min(1.0, parts.heartbeat_s)) or state
+
+
+def _number(state: str) -> int:
+    """An event's id: the place of its state, the same on every replica; both last states have the last place."""
+    return min(STATES.index(state), len(STATES) - 2) + 1
+
+
+def _event(number: int, name: str, data: dict[str, Any]) -> str:
+    return f"id: {number}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+def _plain(state: UploadState) -> dict[str, Any]:
+    return {
+        "upload_id": state.upload_id,
+        "state": state.state,
+        "document_id": state.document_id,
+        "knowledge_base": state.knowledge_base,
+        "filename": state.filename,
+        "position": state.position,
+        "stages": [{"state": stage.state, "at_ms": stage.at_ms} for stage in state.stages],
+        "chunks": state.chunks,
+        "embedded": state.embedded,
+        "reused": state.reused,
+        "superseded": state.superseded,
+        "reason": state.reason,
+    }

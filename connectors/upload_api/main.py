@@ -1,0 +1,137 @@
+"""`thalweg serve upload`: the process around `app.py`. Before this: settings. After this: callers, Kafka, the blobs.
+
+On SIGTERM it takes no new connections, ends progress streams, lets requests at work finish, flushes the producer, and
+exits within about 30 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from types import FrameType
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from connectors.upload_api.app import create_app
+from connectors.upload_api.checks import checks
+from connectors.upload_api.ports import Parts
+from connectors.upload_api.progress import WINDOW_MS, ProgressTail, UploadProgress
+from runtime import logs
+from runtime.blobs import BlobStore
+from runtime.clock import now_ms
+from runtime.directory import Directory, demo_keys
+from runtime.metrics import metrics
+from runtime.producer import ConfirmedProducer
+from runtime.settings import Settings, load_settings
+from schemas.codec import Codec
+from schemas.registry import Registry
+
+_STALE_SPOOL_S = 3600
+_GRACE_S = 20
+
+
+def serve_upload(settings: Settings | None = None) -> None:
+    """Serve until told to stop. Raises SettingsError; a port that is taken ends the process with status 1 or 3."""
+    settings = settings or load_settings()
+    logs.configure(settings.log_level)
+    config = uvicorn.Config(
+        app="unused",
+        host=settings.upload.host,
+        port=settings.upload.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=_GRACE_S,
+        # Above it callers get 503 at once instead of a place in a queue that nobody serves.
+        limit_concurrency=1000,
+        h11_max_incomplete_event_size=65_536,
+    )
+    server = _Server(config)
+    config.app = build(settings, server)
+    server.run()
+
+
+class _Server(uvicorn.Server):
+    """Knows that it was told to stop before uvicorn waits for streams that would never end by themselves."""
+
+    told_to_stop = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        self.told_to_stop = True
+        super().handle_exit(sig, frame)
+
+
+def build(settings: Settings, server: _Server | None = None) -> FastAPI:
+    """The app with its real parts, which start and stop with it."""
+    registry = Registry(settings.registry.url)
+    codec = Codec(registry)
+    producer = ConfirmedProducer(
+        settings.kafka.bootstrap,
+        client_id="thalweg-upload",
+        message_max_bytes=settings.kafka.message_max_bytes,
+        timeout_s=settings.kafka.request_timeout_s,
+    )
+    directory = Directory(settings.kafka.bootstrap, codec, producer=producer, own_keys=demo_keys(settings))
+    progress = UploadProgress()
+    tail = ProgressTail(settings.kafka.bootstrap, codec, progress, since_ms=now_ms() - WINDOW_MS)
+    blobs = BlobStore(settings.blobs_url)
+    parts = Parts(
+        sender=producer,
+        encoder=codec,
+        blobs=blobs,
+        bases=directory,
+        progress=progress,
+        spool=settings.spool,
+        max_bytes=settings.upload.max_bytes,
+        now_ms=now_ms,
+        stopping=lambda: server is not None and server.told_to_stop,
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        _clear_spool(settings)
+        directory.start()
+        tail.start()
+        try:
+            yield
+        finally:
+            tail.close()
+            directory.close()
+            await asyncio.to_thread(producer.close)
+
+    return create_app(
+        parts,
+        keys=directory,
+        checks=checks(directory, tail, blobs, registry),
+        registry=metrics().registry,
+        http_requests=metrics().http_requests,
+        version=_version(),
+        lifespan=lifespan,
+    )
+
+
+def _clear_spool(settings: Settings) -> None:
+    """Remove what a killed process left of files it was receiving."""
+    if not settings.spool.is_dir():
+        return
+    for path in settings.spool.glob("*.part"):
+        try:
+            if time.time() - path.stat().st_mtime > _STALE_SPOOL_S:
+                path.unlink()
+        except OSError as error:
+            structlog.get_logger(__name__).warning("spool_not_cleared", reason=error.strerror)
+
+
+def _version() -> str:
+    try:
+        return version("thalweg")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"

@@ -1,0 +1,158 @@
+"""What the APIs keep in memory of Kafka: keys and knowledge bases, and how far the index has come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from query_api.freshness import Freshness
+from query_api.progress import Accepted
+from runtime.access import ApiKey, KnowledgeBase, digest
+from runtime.directory import Directory
+from runtime.producer import ConfirmedProducer, Outgoing
+from runtime.topics import Topics
+from schemas.catalog import avro_schema, topics
+from schemas.codec import Codec
+from schemas.records import AccessEntry, Receipt, ReceiptStage
+from tests.integration.servers import RealServer
+
+pytestmark = pytest.mark.real
+
+
+class OneSchemaEach:
+    """SchemaLookup without a registry: a topic's schema has its place among the topics as its id."""
+
+    def __init__(self) -> None:
+        self._records = sorted({topic.record for topic in topics().values() if topic.record})
+
+    def id_of(self, subject: str) -> int:
+        topic = next(topic for topic in topics().values() if topic.subject == subject)
+        assert topic.record is not None
+        return self._records.index(topic.record)
+
+    def schema_by_id(self, schema_id: int) -> dict[str, Any]:
+        return avro_schema(self._records[schema_id])
+
+
+@pytest.fixture
+def bootstrap(own_kafka: RealServer) -> str:
+    found = str(own_kafka.described.address["bootstrap"])
+    admin = Topics(found)
+    for name in ("access", "receipts"):
+        admin.apply(topics()[name])
+    return found
+
+
+@pytest.fixture
+def producer(bootstrap: str) -> Iterator[ConfirmedProducer]:
+    with ConfirmedProducer(bootstrap, client_id="test") as made:
+        yield made
+
+
+def until(holds: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(0.05)
+
+
+def key_named(name: str, *, expires_ms: int | None = None, active: bool = True) -> ApiKey:
+    return ApiKey(name, digest(f"tw_{name}"), name, "acme", ("query",), {"*": "viewer"}, (), expires_ms, active)
+
+
+def test_what_is_put_is_known_at_once_and_to_a_later_process_too(bootstrap: str, producer: ConfirmedProducer) -> None:
+    codec = Codec(OneSchemaEach())
+    directory = Directory(bootstrap, codec, producer=producer)
+    directory.start()
+    assert directory.wait_ready(30)
+
+    directory.put(key_named("ann").entry())
+    directory.put(KnowledgeBase("acme", "handbook", "nobody").entry())
+    directory.put(key_named("old", expires_ms=50).entry())
+    directory.put(key_named("bob").entry())
+    directory.put(key_named("bob", active=False).entry())
+    directory.put(key_named("eve").entry())
+    directory.put(AccessEntry("key", "eve", "{}", deleted=True))
+
+    later = Directory(bootstrap, codec)
+    later.start()
+    assert later.wait_ready(30)
+    for known in (directory, later):
+        assert known.find_key(digest("tw_ann"), 100) == key_named("ann")
+        assert known.find_key(digest("tw_old"), 49) is not None
+        for gone in ("old", "bob", "eve", "stranger"):
+            assert known.find_key(digest(f"tw_{gone}"), 100) is None
+        assert known.bases("acme") == [KnowledgeBase("acme", "handbook", "nobody")]
+        assert known.base("acme", "handbook") == KnowledgeBase("acme", "handbook", "nobody")
+        assert known.bases("globex") == []
+        known.close()
+
+
+def test_keys_stay_known_while_kafka_is_away_and_new_ones_come_when_it_is_back(
+    own_kafka: RealServer, bootstrap: str, producer: ConfirmedProducer
+) -> None:
+    codec = Codec(OneSchemaEach())
+    writer, reader = Directory(bootstrap, codec, producer=producer), Directory(bootstrap, codec)
+    for directory in (writer, reader):
+        directory.start()
+        assert directory.wait_ready(30)
+    writer.put(key_named("ann").entry())
+    until(lambda: reader.find_key(digest("tw_ann"), 1) is not None, "the key is read")
+    assert reader.connected
+
+    own_kafka.kill()
+    until(lambda: not reader.connected, "the loss is noticed")
+    assert reader.ready
+    assert reader.find_key(digest("tw_ann"), 1) is not None
+
+    own_kafka.start()
+    until(lambda: reader.connected, "the return is noticed")
+    writer.put(key_named("bob").entry())
+    until(lambda: reader.find_key(digest("tw_bob"), 1) is not None, "the new key is read")
+    writer.close()
+    reader.close()
+
+
+def test_an_entry_that_is_none_does_not_stop_the_reader(bootstrap: str, producer: ConfirmedProducer) -> None:
+    directory = Directory(bootstrap, Codec(OneSchemaEach()), producer=producer)
+    directory.start()
+    producer.send([Outgoing("access", b"key/odd", b"not avro")])
+
+    directory.put(key_named("ann").entry())
+
+    assert directory.find_key(digest("tw_ann"), 1) is not None
+    directory.close()
+
+
+def receipt(codec: Codec, offset: int, stage: ReceiptStage) -> Outgoing:
+    record = Receipt(
+        "acme", "handbook", "d", stage, f"uploads/2@{offset}", "v", "uploads", source_ms=1000, receipt_ms=3000 + offset
+    )
+    return Outgoing("receipts", record.key.encode(), codec.encode("receipts", record))
+
+
+async def test_a_wait_ends_with_the_terminal_receipt_and_not_before(
+    bootstrap: str, producer: ConfirmedProducer
+) -> None:
+    codec = Codec(OneSchemaEach())
+    freshness = Freshness(bootstrap, codec, lambda: int(time.time() * 1000))
+    freshness.start()
+    wanted = [Accepted("uploads", 2, 8)]
+    await producer.send_async([receipt(codec, 7, ReceiptStage.INDEXED), receipt(codec, 8, ReceiptStage.EMBEDDED)])
+    assert await freshness.wait([Accepted("uploads", 2, 7)], 30) == []
+
+    assert await freshness.wait(wanted, 0.3) == wanted
+
+    waiting = asyncio.create_task(freshness.wait(wanted, 30))
+    await producer.send_async([receipt(codec, 8, ReceiptStage.SUPERSEDED)])
+    started = time.monotonic()
+    assert await waiting == []
+    assert time.monotonic() - started < 5
+    assert freshness.progress.newest("acme") == "uploads/2@8"
+    assert freshness.progress.freshness("acme", 0) == (2.007, 2.007, 1)
+    assert freshness.connected
+    freshness.close()
