@@ -118,6 +118,9 @@ def _converters(registry_url: str) -> dict[str, str]:
         "apicurio.registry.auto-register": "true",
         "apicurio.registry.find-latest": "true",
         "apicurio.registry.headers.enabled": "false",
+        # The Confluent-compatible API looks schemas up by content. The default, an id for each registration, differs
+        # from it as soon as two topics share a schema (Debezium's heartbeats do), and then names another schema.
+        "apicurio.registry.use-id": "contentId",
         "apicurio.registry.id-handler": "io.apicurio.registry.serde.Legacy4ByteIdHandler",
     }
     config = {}

@@ -6,7 +6,6 @@ them is never to be followed.
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,8 @@ _INSTRUCTIONS = (
 )
 _MARKS = " After each statement put the numbers of the documents that support it, like [1] or [1][3]."
 _MARK = re.compile(r"(?:\s?\[\d{1,3}\])+")
+_LOOKS_NUMBERED = re.compile(r"^[ \t]*\[(\d+)\]", re.MULTILINE)
+"""A line in a text that could be taken for the beginning of another document."""
 
 
 class _Passing(AnswerUnavailable):
@@ -116,7 +117,7 @@ class OpenAiChat:
     async def answer(self, question: str, hits: Sequence[Hit]) -> Answer:
         """As Answerer."""
         listed = "\n\n".join(
-            f'<document number="{number}" title="{html.escape(hit.title or hit.document_id)}">\n{text}\n</document>'
+            f"[{number}] {_one_line(hit.title or hit.document_id)}\n{_unnumbered(text)}"
             for number, (hit, text) in enumerate(passages(hits), 1)
         )
         body = {
@@ -163,6 +164,14 @@ def passages(hits: Sequence[Hit]) -> list[tuple[Hit, str]]:
         left -= len(text)
         found.append((hit, text))
     return found
+
+
+def _unnumbered(text: str) -> str:
+    return _LOOKS_NUMBERED.sub(r"(\1)", text)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def marked(text: str, hits: Sequence[Hit]) -> tuple[Citation, ...]:

@@ -1,6 +1,6 @@
 """`thalweg serve query`, `thalweg search`, `thalweg ask`. Before it: a terminal. After it: the running query API.
 
-Exit codes: 0 done, 1 the API is away or refuses, 2 wrong usage.
+Exit codes: 0 done, 1 the API is away or refuses, 2 wrong usage or settings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from runtime.directory import read_demo_key
-from runtime.settings import Settings, SettingsError, load_settings
+from runtime.settings import Settings, load_settings
 
 app = typer.Typer(help="Ask the index.")
 
@@ -35,10 +35,7 @@ def serve_query() -> None:
     """Run the query API as the settings say, until it is told to stop."""
     from query_api.bootstrap import serve
 
-    try:
-        serve(load_settings())
-    except SettingsError as error:
-        _fail(str(error))
+    serve(load_settings())
 
 
 @app.command("search")
@@ -84,12 +81,9 @@ def _request(text: str, limit: int, bases: list[str] | None, mode: str, filters:
 
 
 def _show(path: str, body: Mapping[str, Any], *, as_json: bool) -> None:
-    try:
-        # The key is the caller's, no setting: load_settings would refuse its name.
-        settings = load_settings({name: value for name, value in os.environ.items() if name != _KEY_VARIABLE})
-        answered = _post(settings, path, body)
-    except SettingsError as error:
-        _fail(str(error))
+    # The key is the caller's, no setting: load_settings would refuse its name.
+    settings = load_settings({name: value for name, value in os.environ.items() if name != _KEY_VARIABLE})
+    answered = _post(settings, path, body)
     if as_json:
         typer.echo(json.dumps(answered, ensure_ascii=False, indent=2))
         return

@@ -24,7 +24,7 @@ _SPELLED = {"text": "text", "number": "a number", "boolean": "true or false", "t
 
 
 @dataclass(frozen=True)
-class Test:
+class Comparison:
     """One comparison with a property of chunk objects. value is a tuple for `in` and `nin`, which is never empty."""
 
     property: str
@@ -47,7 +47,7 @@ class AnyOf:
     parts: tuple[Filter, ...]
 
 
-Filter = Test | AllOf | AnyOf
+Filter = Comparison | AllOf | AnyOf
 
 
 class FilterRefused(ValueError):
@@ -117,7 +117,7 @@ class _Parser:
             kinds = " or ".join(_SPELLED[kind] for kind in sorted(properties))
             raise FilterRefused(path, f"is {kinds} in this index", f"compare it with {kinds}")
         value = values if operator in ("in", "nin") else values[0]
-        tests = tuple(Test(name, kind, operator, value) for kind, name in usable)  # type: ignore[arg-type]  # checked
+        tests = tuple(Comparison(name, kind, operator, value) for kind, name in usable)  # type: ignore[arg-type]  # checked
         if len(tests) == 1:
             return tests[0]
         return AllOf(tests) if operator in _NEGATIVE else AnyOf(tests)
@@ -129,7 +129,7 @@ class _Parser:
         negative = operator in _NEGATIVE
         if not documents:
             return AllOf(()) if negative else AnyOf(())
-        return Test("document", "text", "nin" if negative else "in", documents)
+        return Comparison("document", "text", "nin" if negative else "in", documents)
 
 
 def _operand(operator: str, operand: object, path: str) -> tuple[tuple[Value, ...], str]:

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 from weaviate.classes.query import Filter as Where
 
-from query_api.filters import AllOf, AnyOf, Filter, Test
+from query_api.filters import AllOf, AnyOf, Comparison, Filter
 from query_api.ports import Criteria
 from query_api.rights import Rights
 
@@ -50,12 +50,12 @@ def _translated(node: Filter) -> list[Any]:
             if any(not way for way in ways):
                 return []
             return [Where.any_of([Where.all_of(way) for way in ways])] if ways else [_any("document", ())]
-        case Test():
+        case Comparison():
             return [_test(node)]
     assert_never(node)
 
 
-def _test(test: Test) -> Any:
+def _test(test: Comparison) -> Any:
     named: Any = Where.by_property(test.property)
     value = test.value
     match test.operator:

@@ -27,6 +27,10 @@ class DecodeError(ValueError):
     """These bytes are no record of ours: wrong framing, unknown schema id, or a body the schema does not fit."""
 
 
+class UnknownSchema(DecodeError):
+    """The registry knows no schema of this id. It may have been restored late: worth another look before giving up."""
+
+
 class SchemaLookup(Protocol):
     """What the codec asks of a registry. Both may raise RegistryUnavailable (again later)."""
 
@@ -74,7 +78,7 @@ class Codec:
             try:
                 writer = fastavro.parse_schema(self._lookup.schema_by_id(schema_id))
             except KeyError as error:
-                raise DecodeError(f"the registry knows no schema {schema_id}") from error
+                raise UnknownSchema(f"the registry knows no schema {schema_id}") from error
             self._parsed[schema_id] = writer
         stream = io.BytesIO(value[5:])
         try:

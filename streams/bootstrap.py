@@ -1,5 +1,7 @@
 """The composition root of the workers: settings to adapters, adapters to a step, the step to Faust.
 
+What only one stage needs is imported in that stage's function: a worker starts as fast as its own parts load.
+
 Before this: `commands.py`. After this: everything in `steps/` and `adapters/`. The only place that knows all of them.
 """
 
@@ -11,34 +13,27 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
-from weaviate.client import WeaviateClient
 
-from runtime.blobs import BlobStore
 from runtime.clock import now_ms
-from runtime.embedding.select import configured_fingerprint, embedder_from
+from runtime.embedding.select import configured_fingerprint
 from runtime.metrics import Metrics, metrics
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings
-from runtime.topics import Topics
-from runtime.weaviate import connect
 from schemas.codec import Codec
 from schemas.index.contract import Generation
 from schemas.registry import Registry
-from streams import generations
 from streams.adapters import probe
 from streams.adapters.outbox import KafkaOutbox
 from streams.adapters.runner import Loop, build_app, run
-from streams.adapters.sources import PostgresRows, SourceList
-from streams.adapters.weaviate_index import WeaviateIndex
 from streams.core.chunking import ChunkingParameters
-from streams.parsing.pool import ParserPool
 from streams.pipeline import Stage, stage
 from streams.ports import Step
-from streams.steps.capture import CaptureStep
-from streams.steps.index import IndexStep
-from streams.steps.parse import ParseStep
+
+if TYPE_CHECKING:
+    from weaviate.client import WeaviateClient
 
 log = structlog.get_logger()
 
@@ -105,6 +100,7 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
             batch=min(declared.batch, settings.index.batch_documents) if name == "index" else declared.batch,
             within_s=settings.index.batch_within_s,
             instance=instance,
+            lasting=declared.lasting,
         )
 
         def ready() -> str | None:
@@ -126,6 +122,10 @@ def _abort(why: str) -> None:
 
 
 def _capture(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOutbox, _: Metrics) -> _Parts:
+    from runtime.topics import Topics
+    from streams.adapters.sources import PostgresRows, SourceList
+    from streams.steps.capture import CaptureStep
+
     sources = SourceList(settings.kafka.bootstrap, codec, Topics(settings.kafka.bootstrap))
     known = sources.start(settings.kafka.request_timeout_s)
     sources.watch(known, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -135,6 +135,10 @@ def _capture(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOut
 
 
 def _parse(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOutbox, _: Metrics) -> _Parts:
+    from runtime.blobs import BlobStore
+    from streams.parsing.pool import ParserPool
+    from streams.steps.parse import ParseStep
+
     pool = ParserPool(
         processes=settings.parse.processes,
         memory_bytes=settings.parse.memory_bytes,
@@ -153,6 +157,11 @@ def _parse(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOutbo
 
 
 def _index(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOutbox, counters: Metrics) -> _Parts:
+    from runtime.embedding.select import embedder_from
+    from runtime.weaviate import connect
+    from streams.adapters.weaviate_index import WeaviateIndex
+    from streams.steps.index import IndexStep
+
     client = connect(settings.weaviate)
     generation = live_generation(client, settings)
     step = IndexStep(
@@ -169,6 +178,8 @@ def _index(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOutbo
 
 def live_generation(client: WeaviateClient, settings: Settings) -> Generation:
     """The live generation, if the configured model made it. Raises WrongModel, NoLiveGeneration."""
+    from streams import generations
+
     generation = generations.live(client)
     wanted = wanted_generation(settings)
     if (generation.model, generation.chunker) != (wanted.model, wanted.chunker):

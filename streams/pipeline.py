@@ -17,6 +17,9 @@ class Stage:
     """One stage: its step is in steps/<name>.py, its workers share one consumer group, its lag is its queue.
 
     reads are topics; row_changes: also the topic of every applied source. batch: records handed in at once.
+    lasting: its workers keep their place in the group over a restart (static membership), so that one which is killed
+    and started again goes on at once. A broker does not look at the subscription of such a member when it comes back,
+    hence not for the stage whose topics change with the sources.
     """
 
     name: str
@@ -24,6 +27,7 @@ class Stage:
     writes: tuple[str, ...]
     batch: int
     row_changes: bool = False
+    lasting: bool = True
 
     @property
     def group(self) -> str:
@@ -32,7 +36,14 @@ class Stage:
 
 
 STAGES = (
-    Stage("capture", reads=("events",), writes=("documents", "receipts", "dead-letters"), batch=200, row_changes=True),
+    Stage(
+        "capture",
+        reads=("events",),
+        writes=("documents", "receipts", "dead-letters"),
+        batch=200,
+        row_changes=True,
+        lasting=False,
+    ),
     Stage("parse", reads=("uploads",), writes=("documents", "receipts", "dead-letters"), batch=4),
     Stage("index", reads=("documents",), writes=("receipts", "embeddings", "dead-letters"), batch=100),
 )

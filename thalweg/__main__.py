@@ -22,9 +22,10 @@ class _Command(NamedTuple):
 
 
 COMMANDS: dict[str, _Command] = {
-    "up": _Command("deploy.local.commands", "up", "Start the local stack; set it up first where needed."),
+    "up": _Command("thalweg.status", "up", "Start the local stack; set it up first where needed."),
     "down": _Command("deploy.local.commands", "down", "Stop the local stack; data is kept."),
-    "status": _Command("deploy.local.commands", "status", "Show servers and stages: state, lag, rate, freshness."),
+    "status": _Command("thalweg.status", "status", "Show servers and stages: state, lag, rate, freshness."),
+    "demo": _Command("deploy.demo.commands", "demo", "Show all of it: a corpus, live changes, a cited answer."),
     "setup": _Command("deploy.local.commands", "setup", "Fetch and build the local stack's parts; start nothing."),
     "doctor": _Command("deploy.local.doctor", "doctor", "Check everything; each failure names its fix."),
     "sources": _Command("connectors.commands", "sources", "Tables as sources: plan, apply, status, remove."),

@@ -1,7 +1,7 @@
-"""`thalweg up`, `down`, `status`, `setup` and `doctor`: the local stack for people and scripts.
+"""`thalweg up`, `down`, `status` and `setup`: the local stack for people and scripts.
 
-Before: `stack` and `doctor` do the work. After: the `thalweg` command mounts `app`, or `build(measure)` where it can
-tell lag, rate and freshness.
+Before: `stack` does the work. After: the `thalweg` command mounts `down` and `setup`, and makes `up` and `status` with
+a function that can tell lag, rate and freshness.
 
 Exit codes: 0 done; 1 it failed, and what to do is printed; 2 wrong usage; 3 (`status` only) nothing runs.
 """
@@ -9,7 +9,7 @@ Exit codes: 0 done; 1 it failed, and what to do is printed; 2 wrong usage; 3 (`s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deploy.local import doctor, parts, plan, progress, stack, status_report
+from deploy.local import parts, plan, progress, stack, status_report
 from deploy.local.errors import LocalStackError, StartError
 from deploy.local.state import Phase
 from deploy.local.status_report import Measure, nothing_measured
@@ -27,18 +27,12 @@ FAILED, WRONG_USAGE, NOT_RUNNING = 1, 2, 3
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output; progress goes to standard error.")]
 
 
-def build(measure: Measure = nothing_measured) -> typer.Typer:
-    """The commands; `measure` asks a running stack for lag, rate, freshness and generation."""
-    made = typer.Typer(help="The local stack.", no_args_is_help=True)
-    made.command("up")(up)
-    made.command("down")(down)
-    made.command("setup")(setup)
-    made.command("doctor")(doctor.command)
+def make_status(measure: Measure) -> Callable[..., None]:
+    """`thalweg status`."""
 
-    @made.command("status")
     def status(as_json: AsJson = False) -> None:
         """Show each server, stage and process. Exit code 3 if nothing runs."""
-        with _explained():
+        with explained():
             now = stack.open_stack().state()
             running = now["phase"] in {Phase.STARTING, Phase.READY, Phase.FAILED}
             found = status_report.report(now, measure(now) if running else nothing_measured(now))
@@ -51,38 +45,43 @@ def build(measure: Measure = nothing_measured) -> typer.Typer:
         if not running:
             raise typer.Exit(NOT_RUNNING)
 
-    return made
+    return status
 
 
-def up(
-    only: Annotated[str | None, typer.Option(help="Servers to start, by comma: kafka,registry,connect,...")] = None,
-    servers_only: Annotated[bool, typer.Option("--servers-only", help="No processes of ours on top.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Set up what is missing, start everything, and wait until it is ready. Exit code 1 if something does not start."""
-    names = [name.strip() for name in only.split(",") if name.strip()] if only is not None else None
-    if names is not None and (not names or set(names) - set(plan.SERVERS)):
-        raise typer.BadParameter(f"--only takes names out of {', '.join(plan.SERVERS)}")
-    here = stack.open_stack()
-    ran_already = here.running()
-    with _explained(), progress.for_console(Console(stderr=True)) as reporter:
-        # A part of the servers cannot carry our own processes.
-        stack.start(only=names, apps=not servers_only and names is None, reporter=reporter)
-    found = status_report.report(here.state(), nothing_measured(here.state()))
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-        return
-    console = Console()
-    if ran_already:
-        console.print(f"Already running in {here.home.root}; nothing was started.", highlight=False)
-    status_report.show(found, console)
-    console.print(
-        f"API key of the local administrator: {found['demo_key_file']}\n"
-        f"Database password: {here.home.postgres_password_file}\n"
-        "Look: thalweg status    Stop, data kept: thalweg down",
-        highlight=False,
-        soft_wrap=True,
-    )
+def make_up(measure: Measure) -> Callable[..., None]:
+    """`thalweg up`."""
+
+    def up(
+        only: Annotated[str | None, typer.Option(help="Servers to start, by comma: kafka,registry,connect,...")] = None,
+        servers_only: Annotated[bool, typer.Option("--servers-only", help="No processes of ours on top.")] = False,
+        as_json: AsJson = False,
+    ) -> None:
+        """Set up what is missing, start all of it, and wait until it is ready. Exit code 1 if some of it does not."""
+        names = [name.strip() for name in only.split(",") if name.strip()] if only is not None else None
+        if names is not None and (not names or set(names) - set(plan.SERVERS)):
+            raise typer.BadParameter(f"--only takes names out of {', '.join(plan.SERVERS)}")
+        here = stack.open_stack()
+        ran_already = here.running()
+        with explained(), progress.for_console(Console(stderr=True)) as reporter:
+            # A part of the servers cannot carry our own processes.
+            stack.start(only=names, apps=not servers_only and names is None, reporter=reporter)
+        found = status_report.report(here.state(), measure(here.state()))
+        if as_json:
+            typer.echo(json.dumps(found, indent=2))
+            return
+        console = Console()
+        if ran_already:
+            console.print(f"Already running in {here.home.root}; nothing was started.", highlight=False)
+        status_report.show(found, console)
+        console.print(
+            f"API key of the local administrator: {found['demo_key_file']}\n"
+            f"Database password: {here.home.postgres_password_file}\n"
+            "Look: thalweg status    Stop, data kept: thalweg down",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    return up
 
 
 def down(
@@ -93,7 +92,7 @@ def down(
 ) -> None:
     """Stop everything, in reverse order. Data stay unless you say otherwise. Stopping what does not run is no error."""
     here = stack.open_stack()
-    with _explained(), progress.for_console(Console(stderr=True)) as reporter:
+    with explained(), progress.for_console(Console(stderr=True)) as reporter:
         reporter.begin("stack", "stopping")
         stopped = here.stop()
         reporter.end("stack", "stopped" if stopped else "was not running")
@@ -106,14 +105,14 @@ def down(
 
 def setup(as_json: AsJson = False) -> None:
     """Fetch and build all parts into the cache, and start nothing. What is there already is kept."""
-    with _explained(), progress.for_console(Console(stderr=True)) as reporter:
+    with explained(), progress.for_console(Console(stderr=True)) as reporter:
         places = parts.prepare(reporter=reporter)
     if as_json:
         typer.echo(json.dumps({"cache": str(parts.cache_dir()), "parts": {k: str(v) for k, v in places.items()}}))
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """An error becomes its text on standard error, with the failing log's end and what to do, and exit code 1."""
     try:
         yield
@@ -133,6 +132,3 @@ def _explained() -> Iterator[None]:
             err=True,
         )
         raise typer.Exit(FAILED) from error
-
-
-app = build()

@@ -34,23 +34,21 @@ logger.quiet4.level=warn
 def options(context: Context, name: str, heap_mb: int, *, quick_compiler_only: bool) -> list[str]:
     """Flags of one JVM.
 
-    The serial collector and a class archive are what start time and memory on a small machine depend on;
-    `quick_compiler_only` gives up peak speed, right for what is idle most of the time.
+    On a small machine start time and memory depend on the serial collector and, for a stack that will be started
+    again, an archive of loaded classes. `quick_compiler_only` gives up peak speed, right for what is mostly idle.
     """
-    archive = context.home.run / f"{name}.jsa"
     flags = [
         f"-Xms{min(heap_mb, 128)}m",
         f"-Xmx{heap_mb}m",
         "-XX:+UseSerialGC",
-        # The archive of loaded classes is made at the first orderly stop and used from the next start on.
-        "-XX:+AutoCreateSharedArchive",
-        f"-XX:SharedArchiveFile={archive}",
-        "-Xlog:cds=off",
-        "-Xlog:cds+dynamic=off",
         "-XX:+ExitOnOutOfMemoryError",
         "-Djava.awt.headless=true",
         f"-Djava.io.tmpdir={temporary(context, name)}",
     ]
+    if context.lasting:
+        # Made at the first orderly stop, which takes some seconds longer for it; each later start is shorter.
+        flags += ["-XX:+AutoCreateSharedArchive", f"-XX:SharedArchiveFile={context.home.run / f'{name}.jsa'}"]
+        flags += ["-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
     if quick_compiler_only:
         flags.append("-XX:TieredStopAtLevel=1")
     return flags

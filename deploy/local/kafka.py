@@ -6,6 +6,7 @@ Before: `parts` (jars) and `ports`. After: everything; `connect` and `registry` 
 from __future__ import annotations
 
 import secrets
+import socket
 import subprocess
 from base64 import urlsafe_b64encode
 from pathlib import Path
@@ -98,6 +99,9 @@ def format_storage(context: Context, config: Path) -> None:
 
 def probe(bootstrap: str) -> None:
     """Ready when the broker answers a metadata request and names itself. Raises `NotReadyError`."""
+    # Kafka's client waits longer and longer between its tries; a refusal is known at once.
+    if not any(_accepts(address) for address in bootstrap.split(",")):
+        raise NotReadyError(f"Kafka at {bootstrap} does not answer: nothing listens there")
     admin = AdminClient(
         {"bootstrap.servers": bootstrap, "socket.timeout.ms": int(PROBE_TIMEOUT_S * 1000), "log_level": 0}
     )
@@ -110,3 +114,12 @@ def probe(bootstrap: str) -> None:
 
 def _data(context: Context) -> Path:
     return context.home.data / "kafka"
+
+
+def _accepts(address: str) -> bool:
+    host, _, port = address.strip().rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PROBE_TIMEOUT_S).close()
+    except (OSError, ValueError):
+        return False
+    return True

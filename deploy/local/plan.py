@@ -108,7 +108,9 @@ def port_names(plan: Plan) -> list[str]:
 
 def context(plan: Plan, home: Home, ports: Mapping[str, int]) -> Context:
     """What servers are described from."""
-    return Context(home, {name: Path(place) for name, place in plan.parts.items()}, ports, plan.external)
+    return Context(
+        home, {name: Path(place) for name, place in plan.parts.items()}, ports, plan.external, plan.tied_to is None
+    )
 
 
 def describe(plan: Plan, given: Context) -> tuple[list[Server], list[Server]]:

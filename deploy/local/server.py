@@ -19,13 +19,15 @@ class Context:
     """What a server's description is made from.
 
     parts: name to place, from `parts.prepare`. ports: see `ports.DEFAULTS`. external: server name to the address
-    of one that runs elsewhere, as the user gave it.
+    of one that runs elsewhere, as the user gave it. lasting: the stack will be started again, so what shortens later
+    starts is worth its time.
     """
 
     home: Home
     parts: Mapping[str, Path]
     ports: Mapping[str, int]
     external: Mapping[str, str]
+    lasting: bool = True
 
 
 @dataclass(frozen=True)

@@ -104,9 +104,19 @@ class Loop:
 
 
 def build_app(
-    *, group: str, topics: Sequence[str], loop: Loop, settings: Settings, batch: int, within_s: float, instance: str
+    *,
+    group: str,
+    topics: Sequence[str],
+    loop: Loop,
+    settings: Settings,
+    batch: int,
+    within_s: float,
+    instance: str,
+    lasting: bool,
 ) -> faust.App:
     """The Faust app that reads these topics for this group. `run` starts it."""
+    # One that does not keep its place is missed until its session ends; it holds no model and never stalls for long.
+    session_s = settings.stage.session_timeout_s if lasting else min(10.0, settings.stage.session_timeout_s)
     datadir = settings.home / "faust" / instance  # nothing of ours lies there, but Faust wants it
     datadir.mkdir(parents=True, exist_ok=True)
     app = faust.App(
@@ -120,14 +130,14 @@ def build_app(
         topic_disable_leader=True,
         agent_supervisor=CrashingSupervisor,
         broker_commit_interval=0.5,
-        broker_session_timeout=settings.stage.session_timeout_s,
+        broker_session_timeout=session_s,
         broker_heartbeat_interval=3.0,
-        broker_request_timeout=settings.stage.session_timeout_s + 15.0,
+        broker_request_timeout=session_s + 15.0,
         # A batch may wait for a store that is away; only the watchdog ends a worker that makes no progress.
         broker_max_poll_interval=86_400.0,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=settings.kafka.message_max_bytes,
-        consumer_group_instance_id=instance,
+        consumer_group_instance_id=instance if lasting else None,
         stream_buffer_maxsize=max(32, min(batch, 128)),
         stream_wait_empty=False,
     )

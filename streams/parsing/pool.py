@@ -37,10 +37,10 @@ class ParserPool:
         """Nothing is started yet.
 
         Args:
-            processes: files read side by side; each child takes about 300 MB while it waits.
-            memory_bytes: address space of a process that reads a file, the libraries' 450 MB included.
+            processes: files read side by side; each child takes about 260 MB while it waits.
+            memory_bytes: address space of a process that reads a file, the libraries' 390 MB included.
             max_text_bytes: longest text of one file, in UTF-8.
-            warm_timeout_s: how long a child may take to load the parsers; 3 s alone, 10 s and more on a cold disk.
+            warm_timeout_s: how long a child may take to load the parsers; 3 to 5 s, 10 s and more on a cold disk.
         """
         self._memory_bytes = memory_bytes
         self._max_text_bytes = max_text_bytes

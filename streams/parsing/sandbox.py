@@ -58,7 +58,7 @@ def limit_for_one_file(*, memory_bytes: int, cpu_s: float) -> None:
     """Set the limits under which one file is read; they hold until the process ends.
 
     Args:
-        memory_bytes: address space, that of the loaded libraries (about 450 MB) included.
+        memory_bytes: address space, that of the loaded libraries (about 390 MB) included.
         cpu_s: processor time; beyond it the kernel sends SIGXCPU, a second later SIGKILL.
     """
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])

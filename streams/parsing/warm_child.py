@@ -19,6 +19,7 @@ from pathlib import Path
 from streams.parsing.result import ParsedText, ParseFailure, from_json
 
 _MOST_ANSWER_BYTES = 1 << 30
+_FOLDER_PREFIX = "thalweg-parse-"  # then the worker's process id
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -60,7 +61,8 @@ class WarmChild:
         Raises:
             ParserUnavailable: it did not get ready.
         """
-        folder = Path(tempfile.mkdtemp(prefix="thalweg-parse-"))
+        _remove_orphaned_folders()
+        folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-"))
         options = {"parent": os.getpid(), "memory_bytes": memory_bytes, "max_text_bytes": max_text_bytes}
         try:
             process = await asyncio.create_subprocess_exec(
@@ -70,7 +72,7 @@ class WarmChild:
                 stderr=DEVNULL,
                 cwd=folder,
                 env=_environment(folder),
-    
+                start_new_session=True,
             )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -122,6 +124,14 @@ class WarmChild:
             return await self._answers.readexactly(size)
         except (asyncio.IncompleteReadError, ConnectionResetError) as gone:
             raise ChildDied from gone
+
+
+def _remove_orphaned_folders() -> None:
+    """Remove what workers left that were killed: they could not do it themselves."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
+        worker = folder.name.removeprefix(_FOLDER_PREFIX).split("-")[0]
+        if worker.isdigit() and not Path(f"/proc/{worker}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _state(pid: int, first_words: bytes) -> ChildState:

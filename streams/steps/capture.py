@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from schemas.codec import Codec, DecodeError
+from schemas.codec import Codec, DecodeError, UnknownSchema
 from schemas.records import DocumentChange, Event, Origin
 from schemas.source import SourceSpec
 from streams.core.changes import NotAChange, Row, event_change, read_envelope, row_change, unavailable_columns
@@ -86,6 +86,8 @@ class CaptureStep:
             if record.topic == "events":
                 return self._event(record)
             return self._row(record, self.sources[record.topic])
+        except UnknownSchema as error:
+            return Retry(str(error), limited=True)
         except DecodeError as error:
             return Rejected("undecodable", str(error))
         except NotAChange as error:

@@ -14,13 +14,12 @@ import numpy as np
 
 from runtime.embedding.contract import (
     Embedder,
-    EmbeddingError,
     EmbeddingMisconfigured,
     EmbeddingRejected,
     EmbeddingUnavailable,
 )
 from runtime.metrics import Metrics
-from schemas.codec import Codec, DecodeError
+from schemas.codec import Codec, DecodeError, UnknownSchema
 from schemas.index.manifest import Manifest, barrier_document, live, newest
 from schemas.records import DocumentChange, Embedding, Operation, Receipt, ReceiptStage
 from streams.core.chunking import ChunkingParameters
@@ -58,6 +57,9 @@ class IndexStep:
                 continue
             try:
                 change = self.codec.decode(record.value, DocumentChange)
+            except UnknownSchema as error:
+                outcomes[at] = Retry(str(error), limited=True)
+                continue
             except DecodeError as error:
                 outcomes[at] = Rejected("undecodable", str(error))
                 continue
@@ -167,12 +169,8 @@ class IndexStep:
         missing = [hashed for hashed in texts if hashed not in vectors]
         if not missing:
             return vectors, []
-        try:
-            result = self.embedder.embed_documents([texts[hashed] for hashed in missing])
-        except EmbeddingError:
-            self.metrics.embedding_calls.inc()
-            raise
-        self.metrics.embedding_calls.inc()
+        result = self.embedder.embed_documents([texts[hashed] for hashed in missing])
+        self.metrics.embedding_calls.inc(result.calls)
         self.metrics.embedding_texts.inc(len(missing))
         self.metrics.embedding_tokens.inc(result.tokens)
         model = self.embedder.fingerprint.key()

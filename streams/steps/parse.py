@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runtime.blobs import BlobMissing, BlobStore, BlobUnavailable
 from runtime.filetypes import Kind
-from schemas.codec import Codec, DecodeError
+from schemas.codec import Codec, DecodeError, UnknownSchema
 from schemas.records import Block, DocumentChange, Operation, Origin, Position, ReceiptStage, Upload
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
 from streams.parsing.pool import ParserPool, ParserUnavailable
@@ -58,6 +58,8 @@ class ParseStep:
                 return Rejected(result.reason, result.detail)
             change = replace(_change(upload, record, result), captured_ms=self.clock.now_ms())
             await asyncio.to_thread(self._append, change)
+        except UnknownSchema as error:
+            return Retry(str(error), limited=True)
         except DecodeError as error:
             return Rejected("undecodable", str(error))
         except BlobMissing as error:

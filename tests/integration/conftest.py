@@ -40,9 +40,9 @@ def weaviate_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weavia
         server.close()
 
 
-@pytest.fixture
-def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    """A real broker of the test's own, running, which the test may kill and start again."""
+@pytest.fixture(scope="module")
+def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """A real broker of the module's own, which a test may kill and start again; it leaves it running."""
     server = RealServer("kafka", tmp_path_factory.mktemp("kafka"))
     try:
         server.start()

@@ -39,8 +39,8 @@ class OneSchemaEach:
 
 
 @pytest.fixture
-def bootstrap(own_kafka: RealServer) -> str:
-    found = str(own_kafka.described.address["bootstrap"])
+def bootstrap(kafka_server: RealServer) -> str:
+    found = str(kafka_server.described.address["bootstrap"])
     admin = Topics(found)
     for name in ("access", "receipts"):
         admin.apply(topics()[name])
@@ -93,7 +93,7 @@ def test_what_is_put_is_known_at_once_and_to_a_later_process_too(bootstrap: str,
 
 
 def test_keys_stay_known_while_kafka_is_away_and_new_ones_come_when_it_is_back(
-    own_kafka: RealServer, bootstrap: str, producer: ConfirmedProducer
+    kafka_server: RealServer, bootstrap: str, producer: ConfirmedProducer
 ) -> None:
     codec = Codec(OneSchemaEach())
     writer, reader = Directory(bootstrap, codec, producer=producer), Directory(bootstrap, codec)
@@ -104,12 +104,12 @@ def test_keys_stay_known_while_kafka_is_away_and_new_ones_come_when_it_is_back(
     until(lambda: reader.find_key(digest("tw_ann"), 1) is not None, "the key is read")
     assert reader.connected
 
-    own_kafka.kill()
+    kafka_server.kill()
     until(lambda: not reader.connected, "the loss is noticed")
     assert reader.ready
     assert reader.find_key(digest("tw_ann"), 1) is not None
 
-    own_kafka.start()
+    kafka_server.start()
     until(lambda: reader.connected, "the return is noticed")
     writer.put(key_named("bob").entry())
     until(lambda: reader.find_key(digest("tw_bob"), 1) is not None, "the new key is read")

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -201,6 +202,9 @@ async def test_children_do_not_outlive_a_killed_worker(tmp_path: Path) -> None:
     worker.kill()
     await worker.wait()
     await gone({process.pid for process in family})
+    assert len(folders_of(worker.pid)) == 1
+    async with ParserPool():
+        assert folders_of(worker.pid) == []
 
 
 async def test_too_little_memory_for_the_libraries_is_said_at_the_start() -> None:
@@ -227,6 +231,10 @@ async def becomes(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < until, "it did not come true within 10 s"
         await asyncio.sleep(0.01)
+
+
+def folders_of(worker: int) -> list[Path]:
+    return list(Path(tempfile.gettempdir()).glob(f"thalweg-parse-{worker}-*"))
 
 
 def process_link(pid: int | str, name: str) -> Path:

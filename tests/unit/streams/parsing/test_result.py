@@ -90,7 +90,7 @@ def test_an_answer_that_is_no_result_is_refused(body: bytes) -> None:
     ],
 )
 def test_blocks_that_do_not_cover_the_text_are_refused(blocks: list[list[object]]) -> None:
-    body = {"text": "ab\n\ncdef", "blocks": blocks, "title": None, "metadata": {}}
+    body: dict[str, object] = {"text": "ab\n\ncdef", "blocks": blocks, "title": None, "metadata": {}}
     with pytest.raises(ValueError, match=r"."):
         from_json(json.dumps(body).encode())
 
