@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from importlib.metadata import PackageNotFoundError, version
 
 import httpx
@@ -113,6 +114,9 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=_GRACE_S,
         timeout_keep_alive=75,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal once more after its orderly end; that end was asked for, and is no failure.
+        signal.signal(number, lambda *_: None)
     uvicorn.Server(config).run()
 
 

@@ -56,6 +56,8 @@ class WeaviateLink:
         self._clock = clock
         self._client: WeaviateAsyncClient | None = None
         self._connecting = asyncio.Lock()
+        self._given_up: set[WeaviateAsyncClient] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._failures = 0
         self._refuse_until = 0.0
 
@@ -63,24 +65,36 @@ class WeaviateLink:
         """What `use` gives with a connected client. Raises IndexUnavailable, NoIndex, UnknownTenant."""
         if self._clock() < self._refuse_until:
             raise IndexUnavailable("Weaviate did not answer just now")
+        client: WeaviateAsyncClient | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
-                found = await use(await self._connected())
+                client = await self._connected()
+                found = await use(client)
         except UnknownTenant:
             raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # gRPC says so when the channel went away under a call; nobody cancelled us.
+            raise self._failed(client, error) from error
         except Exception as error:
             ours = _ours(error, self._timeout_s)
             if isinstance(ours, IndexUnavailable):
-                await self._failed(error)
+                self._failed(client, error)
             raise ours from error
         self._failures = 0
         return found
 
     async def close(self) -> None:
-        """Close the connection."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        """Close all connections."""
+        for closing in tuple(self._closing):
+            closing.cancel()
+        clients = [*self._given_up, *([self._client] if self._client is not None else [])]
+        self._client = None
+        self._given_up.clear()
+        for client in clients:
+            await _close(client)
 
     async def _connected(self) -> WeaviateAsyncClient:
         async with self._connecting:
@@ -109,19 +123,33 @@ class WeaviateLink:
             skip_init_checks=True,
         )
 
-    async def _failed(self, error: Exception) -> None:
+    def _failed(self, client: WeaviateAsyncClient | None, error: BaseException) -> IndexUnavailable:
         """Count the failure, and drop the client: its channel may wait for minutes before it connects anew."""
         self._failures += 1
         if self._failures >= _OPEN_AFTER:
             self._refuse_until = self._clock() + _OPEN_S
         _log.warning("weaviate_failed", error=type(error).__name__, failures=self._failures)
-        client, self._client = self._client, None
-        if client is not None:
-            try:
-                async with asyncio.timeout(1.0):
-                    await client.close()
-            except Exception as closing:  # noqa: BLE001  # it is given up anyway
-                _log.debug("weaviate_close_failed", error=type(closing).__name__)
+        if client is not None and client is self._client:
+            self._client = None
+            self._given_up.add(client)
+            closing = asyncio.create_task(self._close_later(client))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        return IndexUnavailable(f"Weaviate cannot be asked ({type(error).__name__})")
+
+    async def _close_later(self, client: WeaviateAsyncClient) -> None:
+        """Close a client once the calls that others have under way on it have ended."""
+        await asyncio.sleep(self._timeout_s + 1.0)
+        self._given_up.discard(client)
+        await _close(client)
+
+
+async def _close(client: WeaviateAsyncClient) -> None:
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            await client.close()
+    except Exception as error:  # noqa: BLE001  # it is given up anyway
+        _log.debug("weaviate_close_failed", error=type(error).__name__)
 
 
 def _ours(error: Exception, timeout_s: float) -> Exception:

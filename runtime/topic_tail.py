@@ -92,6 +92,7 @@ class TopicTail:
                 "reconnect.backoff.max.ms": 2000,
                 "statistics.interval.ms": 1000,
                 "stats_cb": self._saw_statistics,
+                "log_level": 0,  # its own lines are no JSON and repeat; what matters is logged below
             },
             logger=None,
         )
@@ -156,4 +157,7 @@ class TopicTail:
 
     def _saw_statistics(self, text: str) -> None:
         brokers = json.loads(text).get("brokers", {}).values()
-        self._connected = any(broker.get("state") == "UP" for broker in brokers)
+        connected = any(broker.get("state") == "UP" for broker in brokers)
+        if connected != self._connected:
+            _log.warning("kafka_back" if connected else "kafka_away", topic=self._topic, bootstrap=self._bootstrap)
+            self._connected = connected

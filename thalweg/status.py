@@ -40,7 +40,11 @@ class Scrape:
 
 def measure(state: StackState) -> Measured:
     """As `status_report.Measure`: never raises, never takes over 4 s; what does not answer is None."""
-    return asyncio.run(_measure(state))
+    try:
+        key = Path(state["demo_key_file"]).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        key = ""
+    return asyncio.run(_measure(state, key))
 
 
 def read_page(text: str, at: float) -> Scrape:
@@ -88,13 +92,13 @@ def rate(before: Iterable[Scrape | None], after: Iterable[Scrape | None], stage:
     return round(sum(rates), 2) if rates else None
 
 
-async def _measure(state: StackState) -> Measured:
+async def _measure(state: StackState, key: str) -> Measured:
     workers = [(record["stage"], record["metrics"]) for record in state["processes"].values() if record.get("stage")]
     exporter = state["processes"].get("lag-exporter", {}).get("metrics")
     # Everything asked is on this machine: no proxy of the environment stands between.
     async with httpx.AsyncClient(timeout=GET_S, trust_env=False) as client:
         lag, generation, before = await asyncio.gather(
-            _scrape(client, exporter), _generation(client, state), _scrapes(client, workers)
+            _scrape(client, exporter), _generation(client, state["apis"].get("query"), key), _scrapes(client, workers)
         )
         await asyncio.sleep(BETWEEN_S)
         after = await _scrapes(client, workers)
@@ -127,17 +131,15 @@ async def _scrape(client: httpx.AsyncClient, url: str | None) -> Scrape | None:
         return None
 
 
-async def _generation(client: httpx.AsyncClient, state: StackState) -> str | None:
+async def _generation(client: httpx.AsyncClient, url: str | None, key: str) -> str | None:
     """The live generation's name, as the query API says."""
-    url = state["apis"].get("query")
     if url is None:
         return None
     try:
-        key = Path(state["demo_key_file"]).read_text(encoding="utf-8").strip()
         async with asyncio.timeout(GET_S):
             answered = await client.get(f"{url}/v1/stats", headers={"Authorization": f"Bearer {key}"})
         return str(answered.json()["generation"]) if answered.is_success else None
-    except (OSError, httpx.HTTPError, TimeoutError, ValueError, KeyError):
+    except (httpx.HTTPError, TimeoutError, ValueError, KeyError):
         return None
 
 

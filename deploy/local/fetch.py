@@ -92,7 +92,17 @@ def _drain(process: subprocess.Popen[str], lines: list[str], on_line: Callable[[
 
 def maven_profile(clients: Clients, mvn: Path, profile: str, folder: Path, expected: Mapping[str, str] | None) -> None:
     """Copy the run-time files of one profile of pom.xml into `folder` and check them against the lock."""
-    command = [str(mvn), "-B", "-q", "-f", str(POM), "-P", profile, "dependency:copy-dependencies"]
+    command = [
+        str(mvn),
+        "-B",
+        "-q",
+        "-Dstyle.color=never",
+        "-f",
+        str(POM),
+        "-P",
+        profile,
+        "dependency:copy-dependencies",
+    ]
     command += [f"-DoutputDirectory={folder}", "-DincludeScope=runtime"]
     run(clients, command, f"fetching {profile}")
     if expected is not None:

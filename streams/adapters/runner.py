@@ -56,16 +56,15 @@ class Loop:
         while waiting:
             outcomes = await self.step.handle(waiting)
             left: list[Inbound] = []
-            pause = 0.0
+            pause, cause = 0.0, ""
             for record, outcome in zip(waiting, outcomes, strict=True):
                 settled = await self._settle(record, outcome, tries)
                 if isinstance(settled, Retry):
                     left.append(record)
-                    pause = max(pause, settled.after_s or 0.0)
+                    pause, cause = max(pause, settled.after_s or 0.0), settled.cause
             if left:
                 tries += 1
                 backoff = min(self.retry_max_s, 0.1 * 2 ** min(tries, 12)) * (0.5 + self.jitter())
-                cause = next(o.cause for o in outcomes if isinstance(o, Retry)) if pause == 0 else "asked to wait"
                 log.warning("retrying", stage=self.step.name, records=len(left), tries=tries, cause=cause)
                 await self.sleep(max(pause, backoff))
             waiting = left

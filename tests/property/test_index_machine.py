@@ -203,9 +203,7 @@ def test_index_equals_the_model_after_any_history(drawn: tuple[list[DocumentChan
 
 @settings(max_examples=200, deadline=None)
 @given(histories(), st.integers(1, 10))
-def test_two_writers_at_once_leave_what_the_newest_says(
-    drawn: tuple[list[DocumentChange], int], at: int
-) -> None:
+def test_two_writers_at_once_leave_what_the_newest_says(drawn: tuple[list[DocumentChange], int], at: int) -> None:
     """A worker that was paused in its commit and wakes after its successor has written can undo nothing."""
     changes, seed = drawn
     rng = random.Random(seed)

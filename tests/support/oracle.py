@@ -1,4 +1,4 @@
-"""The judge: what an index shows at rest, by a full scan, held against a plain model of the sources. Counts prove nothing.
+"""The judge: what an index shows at rest, by a full scan, against a plain model of the sources. Counts prove nothing.
 
 Works on whatever gives manifests and unretired chunks: the fake, or the real collections read to the end.
 """
@@ -32,9 +32,7 @@ class Scan:
         best = newest(self.manifests)
         barriers = {d.removeprefix(BARRIER_PREFIX): m for d, m in best.items() if d.startswith(BARRIER_PREFIX)}
         return {
-            d: m
-            for d, m in best.items()
-            if not d.startswith(BARRIER_PREFIX) and live(m, barriers.get(m.origin.source))
+            d: m for d, m in best.items() if not d.startswith(BARRIER_PREFIX) and live(m, barriers.get(m.origin.source))
         }
 
 

@@ -89,7 +89,9 @@ def test_a_connector_that_is_not_there_is_none_and_its_removal_no_error() -> Non
 
 
 def test_a_failed_task_tells_its_innermost_cause() -> None:
-    trace = "org.ConnectException: outer\n\tat x\nCaused by: java.E: middle\n\tat y\nCaused by: java.F: disk full\n\tat z"
+    trace = (
+        "org.ConnectException: outer\n\tat x\nCaused by: java.E: middle\n\tat y\nCaused by: java.F: disk full\n\tat z"
+    )
     body = {
         "name": "a",
         "connector": {"state": "RUNNING", "worker_id": "w"},

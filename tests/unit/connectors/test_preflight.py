@@ -37,7 +37,9 @@ def test_a_table_without_a_key_is_refused_with_the_sql_that_gives_it_one() -> No
 def test_another_unique_key_counts_where_deletes_carry_it() -> None:
     by_code = replace(SPEC, key=("code",))
     assert not check(by_code).key_is_primary
-    assert not check(by_code, table=replace(TABLE, replica_identity="index", identity_index="articles_code")).key_is_primary
+    assert not check(
+        by_code, table=replace(TABLE, replica_identity="index", identity_index="articles_code")
+    ).key_is_primary
     assert 'REPLICA IDENTITY USING INDEX "articles_code"' in refusals(
         by_code, table=replace(TABLE, replica_identity="default")
     )

@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from runtime.producer import DeliveryFailed
+from schemas.records import ReceiptStage
+from tests.unit.connectors.upload_api.world import ADMIN, EDITOR, OTHER, QUERY, TEXT, VIEWER, World, upload_world
+
+PROGRAM = b"MZ\x90\x00" + bytes(range(256)) * 20
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with upload_world(tmp_path) as made:
+        yield made
+
+
+def problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert body["type"] == f"/problems/{kind}"
+    assert body["detail"]
+    return body
+
+
+def nothing_happened(world: World) -> None:
+    assert world.log.records == []
+    assert world.spooled == []
+    assert world.blobs == []
+
+
+async def test_an_accepted_file_is_stored_and_told_before_the_answer(world: World) -> None:
+    answer = await world.upload(title="T", metadata='{"year": 2026}', access="bob, eve", document_id="reports/1")
+    assert answer.status_code == 202
+    (upload,) = world.log.uploads
+    body = answer.json()
+    assert body == {"upload_id": upload.upload_id, "document_id": "reports/1", "position": "uploads/0@0"}
+    assert answer.headers["location"] == f"/v1/uploads/{upload.upload_id}"
+    assert (upload.tenant, upload.knowledge_base, upload.kind, upload.title) == ("acme", "shop", "txt", "T")
+    assert (upload.metadata, upload.access) == ({"year": 2026}, ["bob", "eve"])
+    assert upload.sha256 == hashlib.sha256(TEXT).hexdigest()
+    assert upload.size == len(TEXT)
+    assert upload.request_id == answer.headers["x-request-id"]
+    (blob,) = world.blobs
+    assert blob.read_bytes() == TEXT
+    assert upload.blob == f"blob:{blob.relative_to(world.folder / 'blobs')}"
+    assert world.spooled == []
+
+
+@pytest.mark.parametrize(
+    ("name", "document_id"),
+    [
+        ("report.txt", "report.txt"),
+        ("C:\\Users\\ann\\report.txt", "report.txt"),
+        ("../../etc/passwd.txt", "passwd.txt"),
+        ("a\tb\u202e.txt", "ab.txt"),
+        ("..", f"sha256-{hashlib.sha256(TEXT).hexdigest()[:32]}"),
+    ],
+)
+async def test_the_name_of_a_file_names_its_document(world: World, name: str, document_id: str) -> None:
+    assert (await world.upload(name=name)).json()["document_id"] == document_id
+
+
+async def test_a_list_of_readers_may_be_json(world: World) -> None:
+    assert (await world.upload(access='["a b", "c"]')).status_code == 202
+    assert world.log.uploads[0].access == ["a b", "c"]
+
+
+async def test_a_file_over_the_limit_is_refused_and_leaves_nothing(world: World) -> None:
+    body = problem(await world.upload(b"x" * 100_001), 413, "too-large")
+    assert body["errors"][0]["field"] == "file"
+    assert body["max_bytes"] == 100_000
+    nothing_happened(world)
+    assert (await world.upload(b"x" * 100_000)).status_code == 202
+
+
+async def test_a_body_whose_length_says_it_is_too_large_is_not_even_read(world: World) -> None:
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(100):
+            read += 1
+            yield b"x" * 100_000
+
+    headers = {"X-API-Key": ADMIN, "Content-Type": "multipart/form-data; boundary=b", "Content-Length": "10000000"}
+    problem(await world.client.post("/v1/uploads", content=body(), headers=headers), 413, "too-large")
+    assert read == 0
+    nothing_happened(world)
+
+
+async def test_an_endless_body_is_cut_off_at_the_limit(world: World) -> None:
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+        while True:
+            sent += 10_000
+            yield b"x" * 10_000
+
+    headers = {"X-API-Key": ADMIN, "Content-Type": "multipart/form-data; boundary=b"}
+    problem(await world.client.post("/v1/uploads", content=body(), headers=headers), 413, "too-large")
+    assert sent <= 120_000
+    nothing_happened(world)
+
+
+@pytest.mark.parametrize("name", ["setup.exe", "report.txt", "report.pdf", "report.docx"])
+async def test_a_program_is_refused_whatever_it_is_called(world: World, name: str) -> None:
+    body = problem(await world.upload(PROGRAM, name), 415, "unsupported-media-type")
+    assert "pdf" in body["accepted"]
+    nothing_happened(world)
+
+
+async def test_an_archive_is_refused(world: World) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("report.txt", "text")
+    problem(await world.upload(packed.getvalue(), "report.docx"), 415, "unsupported-media-type")
+    nothing_happened(world)
+
+
+async def test_an_empty_file_is_refused(world: World) -> None:
+    body = problem(await world.upload(b""), 422, "validation-failed")
+    assert body["errors"] == [{"field": "file", "message": "is empty", "fix": "send a file with content"}]
+    nothing_happened(world)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"knowledge_base": ""}, "knowledge_base"),
+        ({"knowledge_base": "a/b"}, "knowledge_base"),
+        ({"metadata": "{"}, "metadata"),
+        ({"metadata": "[1]"}, "metadata"),
+        ({"metadata": '{"a": {"b": 1}}'}, "metadata.a"),
+        ({"access": "[1"}, "access"),
+        ({"access": '{"a": 1}'}, None),
+        ({"document_id": "a\nb"}, "document_id"),
+        ({"document_id": "x" * 501}, "document_id"),
+        ({"tenant": "other"}, "tenant"),
+        ({"vector": "[]"}, "vector"),
+    ],
+)
+async def test_a_wrong_field_is_named_with_its_fix(world: World, fields: dict[str, str], field: str | None) -> None:
+    if field is None:
+        assert (await world.upload(**fields)).status_code in (202, 422)
+        return
+    body = problem(await world.upload(**fields), 422, "validation-failed")
+    assert body["errors"][0]["field"].startswith(field)
+    assert body["errors"][0]["fix"]
+    nothing_happened(world)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "status", "kind"),
+    [
+        ("application/json", b"{}", 415, "unsupported-media-type"),
+        ("multipart/form-data", b"", 415, "unsupported-media-type"),
+        ("multipart/form-data; boundary=b", b"--b\r\n", 400, "malformed-request"),
+        ("multipart/form-data; boundary=b", b"garbage", 400, "malformed-request"),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\nhalf',
+            400,
+            "malformed-request",
+        ),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="knowledge_base"\r\n\r\nshop\r\n--b--\r\n',
+            422,
+            "validation-failed",
+        ),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\ntext\r\n--b--\r\n',
+            422,
+            "validation-failed",
+        ),
+    ],
+)
+async def test_a_body_that_is_no_form_is_refused(
+    world: World, content_type: str, content: bytes, status: int, kind: str
+) -> None:
+    headers = {"X-API-Key": ADMIN, "Content-Type": content_type}
+    problem(await world.client.post("/v1/uploads", content=content, headers=headers), status, kind)
+    nothing_happened(world)
+
+
+async def test_too_many_parts_are_refused(world: World) -> None:
+    body = problem(await world.upload(**{f"f{n}": "x" for n in range(20)}), 422, "validation-failed")
+    assert "parts" in body["detail"]
+    nothing_happened(world)
+
+
+async def test_a_field_of_megabytes_is_refused(world: World) -> None:
+    problem(await world.upload(metadata=" " * 300_000), 422, "validation-failed")
+    nothing_happened(world)
+
+
+async def test_no_key_and_a_wrong_key_are_refused_before_the_body_is_read(world: World) -> None:
+    answer = await world.upload(key=None)
+    problem(answer, 401, "unauthenticated")
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    problem(await world.upload(key="tw_nobody"), 401, "unauthenticated")
+    nothing_happened(world)
+
+
+async def test_a_key_without_the_scope_or_the_role_is_refused(world: World) -> None:
+    problem(await world.upload(key=QUERY), 403, "forbidden")
+    problem(await world.upload(key=VIEWER), 403, "forbidden")
+    problem(await world.upload(key=EDITOR, knowledge_base="secret"), 404, "knowledge-base-not-found")
+    nothing_happened(world)
+    assert (await world.upload(key=EDITOR)).status_code == 202
+
+
+async def test_an_unknown_knowledge_base_is_made_by_an_admin_and_by_nobody_else(world: World) -> None:
+    problem(await world.upload(key=EDITOR, knowledge_base="new"), 404, "knowledge-base-not-found")
+    assert world.people.written == []
+    assert (await world.upload(key=ADMIN, knowledge_base="new")).status_code == 202
+    assert [entry.id for entry in world.people.written] == ["acme/new"]
+    assert (await world.upload(key=EDITOR, knowledge_base="new")).status_code == 202
+
+
+async def test_while_knowledge_bases_are_unknown_the_caller_is_asked_to_come_again(world: World) -> None:
+    world.people.ready = False
+    answer = await world.upload(key=EDITOR, knowledge_base="new")
+    problem(answer, 503, "unavailable")
+    assert answer.headers["retry-after"]
+
+
+async def test_a_record_that_kafka_did_not_confirm_is_no_upload(world: World) -> None:
+    world.log.failure = DeliveryFailed("uploads: timed out", retriable=True)
+    answer = await world.upload(headers={"Idempotency-Key": "k"})
+    problem(answer, 503, "unavailable")
+    assert answer.headers["retry-after"]
+    assert world.spooled == []
+    world.log.failure = None
+    again = await world.upload(headers={"Idempotency-Key": "k"})
+    assert again.status_code == 202
+    assert len(world.log.uploads) == 1
+
+
+async def test_the_same_request_twice_is_one_upload(world: World) -> None:
+    first = await world.upload(headers={"Idempotency-Key": "k-1"})
+    again = await world.upload(headers={"Idempotency-Key": '"k-1"'})
+    assert (again.status_code, again.json()) == (202, first.json())
+    assert len(world.log.uploads) == 1
+
+
+async def test_a_key_with_another_file_or_other_fields_is_refused(world: World) -> None:
+    await world.upload(headers={"Idempotency-Key": "k"})
+    for answer in (
+        await world.upload(b"other text", headers={"Idempotency-Key": "k"}),
+        await world.upload(title="other", headers={"Idempotency-Key": "k"}),
+    ):
+        problem(answer, 422, "idempotency-key-reused")
+    assert len(world.log.uploads) == 1
+    assert len(world.blobs) == 1
+
+
+async def test_a_key_still_at_work_is_refused_until_it_is_done(world: World) -> None:
+    world.log.gate.clear()
+    first = asyncio.create_task(world.upload(headers={"Idempotency-Key": "k"}))
+    await asyncio.wait_for(world.log.waiting.wait(), 5)
+    problem(await world.upload(headers={"Idempotency-Key": "k"}), 409, "idempotency-key-in-use")
+    world.log.gate.set()
+    assert (await first).status_code == 202
+    assert (await world.upload(headers={"Idempotency-Key": "k"})).status_code == 202
+    assert len(world.log.uploads) == 1
+
+
+async def test_two_tenants_with_one_key_do_not_meet(world: World) -> None:
+    ours = await world.upload(headers={"Idempotency-Key": "k"})
+    theirs = await world.upload(b"other text", key=OTHER, headers={"Idempotency-Key": "k"})
+    assert theirs.status_code == 202
+    assert theirs.json()["upload_id"] != ours.json()["upload_id"]
+
+
+async def test_a_replica_that_read_the_topic_knows_the_key(world: World, tmp_path: Path) -> None:
+    first = await world.upload(headers={"Idempotency-Key": "k"})
+    async with upload_world(tmp_path / "replica") as replica:
+        replica.progress.take_upload(world.log.uploads[0], "uploads/0@0")
+        again = await replica.upload(headers={"Idempotency-Key": "k"})
+        assert again.json() == first.json()
+        assert replica.log.uploads == []
+
+
+async def test_a_malformed_idempotency_key_is_refused(world: World) -> None:
+    for key in ("a b", '""', "x" * 300):
+        problem(await world.upload(headers={"Idempotency-Key": key}), 422, "validation-failed")
+
+
+async def test_fifty_times_the_same_file_at_once_is_one_document(world: World) -> None:
+    answers = await asyncio.gather(*(world.upload() for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert {answer.json()["document_id"] for answer in answers} == {"report.txt"}
+    assert len({answer.json()["upload_id"] for answer in answers}) == 50
+    assert len(world.blobs) == 1
+    assert world.spooled == []
+
+
+async def test_waiting_answers_once_it_is_searchable(world: World) -> None:
+    waiting = asyncio.create_task(world.upload(query="?wait=searchable&timeout=20"))
+    await asyncio.wait_for(world.log.waiting.wait(), 5)
+    while not world.log.uploads:
+        await asyncio.sleep(0)
+    (upload,) = world.log.uploads
+    while world.progress.find(upload.upload_id) is None:
+        await asyncio.sleep(0)
+    world.receipt(upload.upload_id, ReceiptStage.INDEXED, chunks=2)
+    body = (await waiting).json()
+    assert (body["state"], body["reason"]) == ("searchable", None)
+
+
+async def test_waiting_ends_with_the_time_given(world: World) -> None:
+    answer = await world.upload(query="?wait=searchable&timeout=0.05")
+    assert (answer.status_code, answer.json()["state"]) == (202, "received")
+    problem(await world.upload(query="?wait=indexed"), 422, "validation-failed")
+
+
+async def test_a_caller_who_hangs_up_leaves_nothing(world: World) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\nhalf'
+        raise ConnectionResetError
+
+    headers = {"X-API-Key": ADMIN, "Content-Type": "multipart/form-data; boundary=b"}
+    with pytest.raises(ConnectionResetError):
+        await world.client.post("/v1/uploads", content=body(), headers=headers)
+    nothing_happened(world)

@@ -1,0 +1,174 @@
+"""The upload API with its ports answered in memory, and a client that speaks HTTP to it without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from connectors.upload_api.app import create_app
+from connectors.upload_api.ports import Parts
+from connectors.upload_api.progress import UploadProgress
+from runtime.access import ApiKey, KnowledgeBase, Role, Scope, digest
+from runtime.blobs import BlobStore
+from runtime.metrics import declare
+from runtime.producer import Delivery, DeliveryFailed, Outgoing
+from schemas.records import AccessEntry, Event, Receipt, ReceiptStage, Record, Upload
+
+ADMIN, EDITOR, VIEWER, QUERY, OTHER = "tw_admin", "tw_editor", "tw_viewer", "tw_query", "tw_other"
+TEXT = b"The river carries fine gravel toward the delta.\n"
+
+
+class Log:
+    """Kafka: every record sent, in order; fails as told; each send waits while `gate` is closed."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, Record]] = []
+        self.failure: DeliveryFailed | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.waiting = asyncio.Event()
+        self._encoded: dict[bytes, Record] = {}
+
+    def encode(self, topic: str, record: Record) -> bytes:
+        name = f"{topic}#{len(self._encoded)}".encode()
+        self._encoded[name] = record
+        return name
+
+    async def send_async(self, records: Iterable[Outgoing]) -> list[Delivery]:
+        self.waiting.set()
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        deliveries = []
+        for outgoing in records:
+            assert outgoing.value is not None
+            record = self._encoded[outgoing.value]
+            assert outgoing.key == record.key.encode()
+            offset = len([topic for topic, _ in self.records if topic == outgoing.topic])
+            self.records.append((outgoing.topic, record))
+            deliveries.append(Delivery(outgoing.topic, 0, offset, 1))
+        return deliveries
+
+    @property
+    def uploads(self) -> list[Upload]:
+        return [record for _, record in self.records if isinstance(record, Upload)]
+
+    @property
+    def events(self) -> list[Event]:
+        return [record for _, record in self.records if isinstance(record, Event)]
+
+
+class People:
+    """Keys and knowledge bases."""
+
+    def __init__(self) -> None:
+        def key(name: str, scopes: tuple[Scope, ...], roles: dict[str, Role], tenant: str = "acme") -> ApiKey:
+            return ApiKey(name, digest(name), name, tenant, scopes, roles)
+
+        self.keys = [
+            key(ADMIN, ("ingest", "query", "admin"), {}),
+            key(EDITOR, ("ingest",), {"shop": "editor", "new": "editor"}),
+            key(VIEWER, ("ingest",), {"shop": "viewer"}),
+            key(QUERY, ("query",), {"*": "editor"}),
+            key(OTHER, ("ingest", "admin"), {}, tenant="other"),
+        ]
+        self.bases = {("acme", "shop"), ("other", "shop")}
+        self.ready = True
+        self.written: list[AccessEntry] = []
+
+    def find_key(self, key_digest: str, now_ms: int) -> ApiKey | None:
+        return next((key for key in self.keys if key.digest == key_digest), None)
+
+    def base(self, tenant: str, name: str) -> KnowledgeBase | None:
+        return KnowledgeBase(tenant, name) if (tenant, name) in self.bases else None
+
+    async def put_async(self, entry: AccessEntry) -> None:
+        base = KnowledgeBase.from_entry(entry)
+        self.written.append(entry)
+        self.bases.add((base.tenant, base.name))
+
+
+@dataclass
+class World:
+    """Everything a test looks at."""
+
+    app: FastAPI
+    client: httpx.AsyncClient
+    log: Log
+    people: People
+    progress: UploadProgress
+    folder: Path
+    stop: list[bool] = field(default_factory=list)
+
+    @property
+    def spooled(self) -> list[Path]:
+        spool = self.folder / "spool"
+        return list(spool.iterdir()) if spool.exists() else []
+
+    @property
+    def blobs(self) -> list[Path]:
+        return [path for path in (self.folder / "blobs").rglob("*") if path.is_file()]
+
+    async def upload(
+        self,
+        content: bytes = TEXT,
+        name: str = "report.txt",
+        *,
+        key: str | None = ADMIN,
+        headers: dict[str, str] | None = None,
+        query: str = "",
+        **fields: str,
+    ) -> httpx.Response:
+        """POST /v1/uploads."""
+        fields.setdefault("knowledge_base", "shop")
+        return await self.client.post(
+            f"/v1/uploads{query}",
+            files={"file": (name, content)},
+            data={name: value for name, value in fields.items() if value != ""},
+            headers={**({"X-API-Key": key} if key else {}), **(headers or {})},
+        )
+
+    def receipt(self, upload_id: str, stage: ReceiptStage, **more: Any) -> None:
+        """The pipeline says how far an upload came."""
+        upload = next(item for item in self.log.uploads if item.upload_id == upload_id)
+        position = f"uploads/0@{self.log.uploads.index(upload)}"
+        self.progress.take_receipt(
+            Receipt(
+                upload.tenant, upload.knowledge_base, upload.document_id, stage, position, "v", "uploads",
+                upload_id=upload_id, receipt_ms=5, **more,
+            )
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def upload_world(folder: Path, *, max_bytes: int = 100_000, stream_limit_s: float = 5) -> AsyncIterator[World]:
+    """A fresh world. Files up to max_bytes are accepted."""
+    log, people, progress, stop = Log(), People(), UploadProgress(), list[bool]()
+    registry = CollectorRegistry()
+    parts = Parts(
+        sender=log,
+        encoder=log,
+        blobs=BlobStore(str(folder / "blobs")),
+        bases=people,
+        progress=progress,
+        spool=folder / "spool",
+        max_bytes=max_bytes,
+        now_ms=lambda: 1_000,
+        stopping=lambda: bool(stop),
+        stream_limit_s=stream_limit_s,
+        heartbeat_s=0.05,
+    )
+    app = create_app(
+        parts, keys=people, checks=[], registry=registry, http_requests=declare(registry).http_requests, version="0"
+    )
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://upload") as client:
+        yield World(app, client, log, people, progress, folder, stop)
