@@ -20,12 +20,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from connectors import source_commands
+from connectors.bases import make_bases
 from connectors.publish import Following, LinesRefused, Published, follow_receipts, publish_events, read_lines
 from connectors.upload_files import ApiUnavailable, Outcome, Uploader, find_files, upload_all
 from runtime.clock import now_ms
-from runtime.directory import read_demo_key
+from runtime.directory import NotReadBack, read_demo_key
 from runtime.producer import ConfirmedProducer, DeliveryFailed
 from runtime.settings import Settings, SettingsError, load_settings
+from runtime.topics import BrokerUnavailable
 from schemas.codec import Codec
 from schemas.records import Event
 from schemas.registry import NotRegistered, Registry, RegistryUnavailable
@@ -66,7 +68,7 @@ def publish(
         _fail(f"{file}: nothing was published.\n{error}")
     except (OSError, UnicodeDecodeError) as error:
         _fail(f"{file}: cannot be read: {error}")
-    except (DeliveryFailed, RegistryUnavailable, NotRegistered) as error:
+    except (DeliveryFailed, NotReadBack, BrokerUnavailable, RegistryUnavailable, NotRegistered) as error:
         _fail(f"{error}; what was confirmed before stays published, and publishing the file again changes nothing")
     if as_json:
         typer.echo(json.dumps(told))
@@ -135,6 +137,8 @@ def _publish(settings: Settings, events: list[Event], *, wait_s: float, quiet: b
             _bar(quiet=quiet) as progress,
         ):
             task = progress.add_task("published", total=len(events))
+            bases = [event.knowledge_base for event in events]
+            make_bases(settings.kafka.bootstrap, codec, producer, settings.tenant, bases, timeout_s=30)
             for batch in publish_events(producer, codec, events):
                 done += batch
                 progress.update(task, completed=len(done))

@@ -24,6 +24,7 @@ from connectors.plan import Action, Plan, Step
 from connectors.preflight import Finding, Weight
 from connectors.secrets import LocalSecrets, local_secrets
 from connectors.source import find_dsn, load_source
+from runtime.directory import NotReadBack
 from runtime.producer import ConfirmedProducer, DeliveryFailed
 from runtime.settings import Settings, SettingsError, load_with_origin
 from runtime.topics import BrokerUnavailable, Topics
@@ -48,7 +49,8 @@ PasswordReference = Annotated[
 _MARK = {Action.CREATE: "+", Action.UPDATE: "~", Action.KEEP: "=", Action.DELETE: "-"}
 _ERRORS = (
     *(SourceError, SettingsError, DatabaseUnavailable, DatabaseRefused, ConnectUnavailable, ConnectRefused),
-    *(BrokerUnavailable, DeliveryFailed, RegistryUnavailable, NotRegistered, KafkaException, work.NotRunning),
+    *(BrokerUnavailable, DeliveryFailed, NotReadBack, RegistryUnavailable, NotRegistered, KafkaException),
+    work.NotRunning,
 )
 
 
@@ -159,6 +161,7 @@ def _places(settings: Settings) -> Iterator[work.Places]:
     )
     try:
         yield work.Places(
+            bootstrap=settings.kafka.bootstrap,
             connect=connect,
             definitions=Definitions(settings.kafka.bootstrap, codec, timeout_s=settings.kafka.request_timeout_s),
             producer=producer,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -141,9 +142,22 @@ def unpack_wheel(archive: Path, folder: Path, prefix: str) -> None:
 
 
 def unpack_tarball(archive: Path, folder: Path) -> None:
-    """Unpack a tar.gz; members that would leave `folder` are refused by the tar filter."""
+    """Unpack the files of a tar.gz; raises `SetupError` for a member that is a link or would leave `folder`.
+
+    By hand, because Debian 12's Python has no extraction filters yet.
+    """
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+        for member in tar:
+            target = (folder / member.name).resolve()
+            if not target.is_relative_to(folder.resolve()) or not (member.isdir() or member.isreg()):
+                raise SetupError(f"{archive.name} holds what does not belong into such an archive: {member.name}")
+            content = tar.extractfile(member)
+            if content is None:
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as handle:
+                shutil.copyfileobj(content, handle)
 
 
 def go_module_sum(clients: Clients, go: Path, module: str, version: str) -> str:

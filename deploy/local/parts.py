@@ -24,9 +24,11 @@ from deploy.local.install import exclusive, install, is_installed, verify
 from deploy.local.progress import Reporter, Silent
 
 LOCK_FILE = Path(__file__).with_name("parts.lock.json")
+# The libraries it is linked to lie beside `pgserver` in the package.
+PACKAGED_POSTGRES = Path("pgserver/pginstall/bin")
 SHARED_CACHE = Path("/var/cache/thalweg")
 # Raised when the way a part is laid out changes while what it is made of does not.
-LAYOUTS: Mapping[str, int] = {"avro-converter": 2}
+LAYOUTS: Mapping[str, int] = {"avro-converter": 2, "postgres": 2}
 # What the converter's own jars lack: with it Connect finds the class at once, without it Connect must look into
 # every class of every jar at each start (18 s instead of 2 s on two cores).
 CONVERTER_SERVICE = (
@@ -188,17 +190,18 @@ def _postgres(shop: Workshop) -> tuple[Path, str]:
 
     def make(folder: Path) -> None:
         shop.reporter.begin("postgres", "no PostgreSQL here; fetching a packaged one")
-        _unpacked_wheel(shop, "postgres", folder, "pgserver/")
-        for program in (folder / "pginstall" / "bin").iterdir():
+        _unpacked_wheel(shop, "postgres", folder, "")
+        programs = folder / PACKAGED_POSTGRES
+        for program in programs.iterdir():
             program.chmod(0o755)
-        if toolchain.postgres_version(folder / "pginstall" / "bin") is None:
+        if toolchain.postgres_version(programs) is None:
             raise SetupError(
                 f"The packaged PostgreSQL does not run on this machine ({folder}).",
                 "Install it, on Debian or Ubuntu as root: apt-get install postgresql postgresql-contrib",
             )
 
     folder, made = shop.install("postgres", make)
-    return folder / "pginstall" / "bin", _said(shop, "postgres", made=made)
+    return folder / PACKAGED_POSTGRES, _said(shop, "postgres", made=made)
 
 
 def _go(shop: Workshop) -> Path:

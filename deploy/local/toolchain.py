@@ -46,7 +46,7 @@ def find_java(environ: Mapping[str, str], jvm_root: Path = Path("/usr/lib/jvm"))
 
 def postgres_version(folder: Path) -> int | None:
     """The major version of the `postgres` in `folder`, None if there is none that runs beside its `initdb`."""
-    if not (folder / "initdb").is_file() or not (folder / "postgres").is_file():
+    if _output([str(folder / "initdb"), "--version"]) is None:
         return None
     match = re.search(r"\) (\d+)", _output([str(folder / "postgres"), "--version"]) or "")
     return int(match[1]) if match else None

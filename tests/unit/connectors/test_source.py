@@ -12,8 +12,9 @@ from tests.unit.connectors.samples import SPEC
     [
         "{name: a, knowledge_base: k, table: t, text: body, key: id}",
         "{name: a, knowledge_base: k, table: s.t, text: [title, body], key: [a, b], metadata: {x: y}, deleted: gone}",
-        '{name: a, knowledge_base: k, table: s.t, text: "{a}: {b}", snapshot: false, dsn_env: DB, filterable: [x],'
-        " metadata: [x], content_type: text/markdown, deleted: {column: state, equals: [1, x]}}",
+        '{name: a, knowledge_base: k, table: s.t, text: "{a}: {b}", snapshot: false, dsn_env: DB}',
+        "{name: a, knowledge_base: k, table: t, text: b, filterable: [x], metadata: [x], content_type: text/markdown}",
+        "{name: a, knowledge_base: k, table: t, text: b, deleted: {column: state, equals: [1, x]}}",
     ],
 )
 def test_a_written_back_source_reads_as_the_same(text: str) -> None:
@@ -23,7 +24,7 @@ def test_a_written_back_source_reads_as_the_same(text: str) -> None:
 
 
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="none.yaml: cannot be read"):
+    with pytest.raises(SourceError, match=r"none\.yaml: cannot be read"):
         load_source(tmp_path / "none.yaml")
 
 

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,7 +42,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
         },
         "skip_instance_cache": True,
     }
-    return BlobStore("s3://files/thalweg", options)
+    return BlobStore(f"s3://files/{uuid.uuid4()}", options)
 
 
 @pytest.fixture
