@@ -121,15 +121,17 @@ def apply(
 ) -> ConnectorState:
     """Carry a plan out and wait until changes are streamed (of a renewed source: until its snapshot is through).
 
-    1. knowledge base, heartbeat table and publication; 2. the definition, still in its old epoch; 3. the connector, of a new epoch
-    with its slot and offsets thrown away before; 4. wait; 5. barriers of a new epoch; 6. the definition in it.
+    1. knowledge base, heartbeat table and publication; 2. the definition, still in its old epoch; 3. the connector, of
+    a new epoch with its slot and offsets thrown away before; 4. wait; 5. barriers of a new epoch; 6. the definition in
+    it.
     A death after 1 or 2 leaves a source that captures nothing yet; after 3 or 4 a connector that stamps an epoch later
     than the stored one, by which the next `apply` sees that 4 to 6 are due; after 5, barriers that are sent again.
     Raises NotRunning, ConnectRefused, ConnectUnavailable, DatabaseRefused, DeliveryFailed, BrokerUnavailable.
     """
     spec, epoch, stored = prepared.checked.spec, prepared.plan.epoch, prepared.running.definition
+    bases = [spec.knowledge_base]
     for base in make_bases(
-        places.bootstrap, places.codec, places.producer, places.tenant, [spec.knowledge_base], timeout_s=wait_s
+        places.bootstrap, places.codec, places.producer, places.tenant, bases, timeout_s=min(wait_s, 30.0)
     ):
         progress(f"knowledge base {base}: made")
     if not prepared.running.heartbeat:

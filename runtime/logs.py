@@ -12,7 +12,18 @@ from typing import TextIO
 import structlog
 from structlog.typing import Processor
 
-_NOISY = ("httpx2", "httpcore2", "httpx", "httpcore", "urllib3", "uvicorn.access", "weaviate-client", "aiokafka", "faust", "asyncio")
+_NOISY = (
+    "httpx2",
+    "httpcore2",
+    "httpx",
+    "httpcore",
+    "urllib3",
+    "uvicorn.access",
+    "weaviate-client",
+    "aiokafka",
+    "faust",
+    "asyncio",
+)
 """Libraries whose info lines say nothing that ours do not say."""
 
 

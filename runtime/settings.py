@@ -209,8 +209,8 @@ class Settings(_Section):
 
 
 _PREFIX = "THALWEG_"
-_OWN = {"CACHE", "CONFIG", "TEST", "DEMO"}
-"""First words of variables that are ours but no settings: the parts' cache, the settings file, the tests' switches."""
+_OWN = {"API", "CACHE", "CONFIG", "TEST", "DEMO"}
+"""First words of variables that are ours but no settings: a caller's API key, the cache, the settings file, tests."""
 
 
 def default_home(environment: Mapping[str, str]) -> Path:

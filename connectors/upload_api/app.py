@@ -36,8 +36,10 @@ def create_app(
     http_requests: Counter,
     version: str,
     lifespan: Lifespan | None = None,
+    idle_s: float = 30.0,
+    grace_s: float = 20.0,
 ) -> FastAPI:
-    """The whole application. http_requests has the labels method, route, status."""
+    """The whole application. http_requests has the labels method, route, status; idle_s and grace_s: see BodyGuard."""
     app = FastAPI(
         title="Thalweg upload API",
         version=version,
@@ -52,6 +54,8 @@ def create_app(
     frame = (MAX_FIELDS + 1) * MAX_FIELD_BYTES
     app.add_middleware(
         BodyGuard,
+        idle_s=idle_s,
+        grace_s=grace_s,
         limits={"/v1/uploads": parts.max_bytes + frame, "*": JSON_LIMIT},
         refuse=lambda path, limit: (
             too_large(parts.max_bytes)

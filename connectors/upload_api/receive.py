@@ -16,6 +16,7 @@ from typing import IO
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
 
 from runtime.filetypes import HEAD_BYTES
 from runtime.web.problem_fields import FieldError
@@ -70,6 +71,8 @@ async def _spool(body: AsyncIterator[bytes], boundary: bytes, path: Path, max_by
                 parser.write(chunk)
             parser.finalize()
             return form
+    except ClientDisconnect as error:
+        raise Problem("malformed-request", "The caller hung up before the body was whole.") from error
     except MultipartParseError as error:
         raise Problem("malformed-request", f"The multipart body is broken: {error}") from error
     except OSError as error:

@@ -13,11 +13,15 @@ COPY requirements.lock ./
 COPY deploy/images/packages.py deploy/images/
 
 # Each image's part of the lock. --require-hashes refuses a package that the list lacks, --only-binary needs no compiler.
+# langdetect (of unstructured) comes as source only, pure Python: built with the lock's setuptools, not just any.
 FROM builder AS streams-packages
 COPY deploy/images/streams.packages.txt deploy/images/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python deploy/images/packages.py requirements.lock deploy/images/streams.packages.txt > chosen.lock \
-    && pip install --require-hashes --only-binary :all: -r chosen.lock
+    echo setuptools > setuptools.txt \
+    && python deploy/images/packages.py requirements.lock setuptools.txt > setuptools.lock \
+    && pip install --require-hashes --only-binary :all: -r setuptools.lock \
+    && python deploy/images/packages.py requirements.lock deploy/images/streams.packages.txt > chosen.lock \
+    && pip install --require-hashes --only-binary :all: --no-binary langdetect --no-build-isolation -r chosen.lock
 
 FROM builder AS upload-packages
 COPY deploy/images/upload.packages.txt deploy/images/

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from deploy.local import fetch, parts, toolchain
+from deploy.local import fetch, parts, recipes, toolchain
 from deploy.local.errors import SetupError
 from deploy.local.install import sha256
 
@@ -82,4 +82,4 @@ def lock() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parts.LOCK_FILE.write_text(json.dumps(lock(), indent=2, sort_keys=True) + "\n")
+    recipes.LOCK_FILE.write_text(json.dumps(lock(), indent=2, sort_keys=True) + "\n")

@@ -29,6 +29,8 @@ from deploy.local.supervisor import STATUS_TAKEN
 START_TIMEOUT_S = 420.0
 STOP_TIMEOUT_S = 150.0
 LOOK_EVERY_S = 0.1
+# Blobs and spool are made by our own processes (runtime.settings).
+OWN_FOLDERS = ("data", "run", "logs", "secrets", "blobs", "spool")
 
 
 @dataclass(frozen=True)
@@ -86,16 +88,20 @@ class Stack:
         return True
 
     def delete_data(self) -> None:
-        """Delete the home with all data, logs and keys, and the database's folder if it lies elsewhere.
+        """Delete all data, logs and keys of this home, and the database's folder if it lies elsewhere.
+
+        Of the home only what is the stack's own: someone may have chosen a folder that holds other things too.
 
         Raises `LocalStackError` while the stack runs.
         """
         if self.running():
             raise LocalStackError(f"The stack in {self.home.root} runs.", "Stop it first: thalweg down")
         outside = postgres.data_folder(self.home.data, account_for(os.geteuid()))
-        for folder in (outside, self.home.data, self.home.run, self.home.logs, self.home.secrets):
+        for folder in (outside, *(self.home.root / name for name in OWN_FOLDERS)):
             if folder.exists():
                 shutil.rmtree(folder)
+        if self.home.root.exists() and not any(self.home.root.iterdir()):
+            self.home.root.rmdir()
 
 
 def open_stack(home: Path | None = None, environ: Mapping[str, str] | None = None) -> Stack:

@@ -50,8 +50,9 @@ def test_base_images_should_be_pinned_and_no_registry_named(dockerfile: str) -> 
         assert base in stages(dockerfile) or re.fullmatch(r"[a-z]+(/[a-z]+)?:\d+\.\d+[\w.-]*", base), base
     text = (ROOT / dockerfile).read_text()
     assert not re.search(r"https?://(?!127\.0\.0\.1)", text)
-    assert "pip install" in text
-    assert text.count("pip install") == text.count("--require-hashes --only-binary :all: -r chosen.lock")
+    installs = re.findall(r"pip install .+", text)
+    assert installs
+    assert all("--require-hashes --only-binary :all:" in line for line in installs)
 
 
 def test_each_image_should_hold_only_the_code_of_its_own_packages() -> None:

@@ -149,8 +149,10 @@ class World:
 
 
 @asynccontextmanager
-async def upload_world(folder: Path, *, max_bytes: int = 100_000, stream_limit_s: float = 5) -> AsyncIterator[World]:
-    """A fresh world. Files up to max_bytes are accepted."""
+async def upload_world(
+    folder: Path, *, max_bytes: int = 100_000, stream_limit_s: float = 5, **guard: float
+) -> AsyncIterator[World]:
+    """A fresh world. Files up to max_bytes are accepted; guard goes to the BodyGuard."""
     log, people, progress, stop = Log(), People(), UploadProgress(), list[bool]()
     registry = CollectorRegistry()
     parts = Parts(
@@ -167,7 +169,13 @@ async def upload_world(folder: Path, *, max_bytes: int = 100_000, stream_limit_s
         heartbeat_s=0.05,
     )
     app = create_app(
-        parts, keys=people, checks=[], registry=registry, http_requests=declare(registry).http_requests, version="0"
+        parts,
+        keys=people,
+        checks=[],
+        registry=registry,
+        http_requests=declare(registry).http_requests,
+        version="0",
+        **guard,
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://upload") as client:

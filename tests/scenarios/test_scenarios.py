@@ -1,0 +1,127 @@
+"""Plays the scenarios on the real servers: SQL in, searches out, and at the end a full scan against the table.
+
+Before this: `*.yaml`, each a case that change capture must get right. All sources are applied side by side first, as
+each makes the capture worker start anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from tests.scenarios.model import Checks, Scenario, Step, load_scenarios
+from tests.support.product import Product
+from tests.support.quiesce import Receipts
+from tests.support.source import TableSource, new_source
+
+FOLDER = Path(__file__).parent
+SCENARIOS = load_scenarios(FOLDER)
+SETTLE_S = 120.0
+
+Applied = dict[str, Future[TableSource]]
+
+
+@pytest.fixture(scope="module")
+def applied(request: pytest.FixtureRequest, product: Product, receipts: Receipts) -> Iterator[Applied]:
+    """The sources of all scenarios that are to run, applied."""
+    played = [
+        item.callspec.params.get("scenario")
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+    ]
+    wanted = {scenario.name for scenario in played if isinstance(scenario, Scenario)}
+    made: list[TableSource] = []
+
+    def prepare(scenario: Scenario) -> TableSource:
+        source = new_source(product, receipts, scenario.name, **scenario.source)
+        made.append(source)
+        source.execute(scenario.table)
+        if scenario.identity == "full":
+            source.execute("ALTER TABLE {table} REPLICA IDENTITY FULL")
+        for statement in scenario.before:
+            source.execute(statement)
+        source.apply()
+        return source
+
+    with ThreadPoolExecutor(4) as workers:
+        yield {scenario.name: workers.submit(prepare, scenario) for scenario in SCENARIOS if scenario.name in wanted}
+        for failure in workers.map(_removed, made):
+            assert failure is None, failure
+
+
+@pytest.mark.real
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_the_index_follows_the_table(scenario: Scenario, applied: Applied, product: Product) -> None:
+    for other in applied.values():
+        other.exception(240)  # all are applied before the first is played: nobody else embeds meanwhile
+    source = applied[scenario.name].result()
+    settled = source.settle(scenario.snapshot.changes, SETTLE_S)
+    if scenario.snapshot.embedded is not None:
+        assert sum(receipt.embedded for receipt in settled.receipts) == scenario.snapshot.embedded
+    check(scenario.snapshot, source, "the snapshot")
+    for number, step in enumerate(scenario.steps, start=1):
+        play(step, source, product, f"step {number}")
+    source.verify()
+
+
+def play(step: Step, source: TableSource, product: Product, where: str) -> None:
+    """Do a step's SQL and check what it says."""
+    embedded_before = product.metric("index", "thalweg_embedding_texts_total")
+    for statement in step.do:
+        source.execute(statement)
+    settled = source.settle(step.changes, SETTLE_S)
+    if step.embedded is not None:
+        assert sum(receipt.embedded for receipt in settled.receipts) == step.embedded, where
+        embedded = product.metric("index", "thalweg_embedding_texts_total") - embedded_before
+        assert embedded == step.embedded, f"{where}: {embedded:g} texts went to the model"
+    if step.outcomes is not None:
+        assert Counter(receipt.stage.value for receipt in settled.receipts) == step.outcomes, where
+    if step.records_hold is not None:
+        assert any(step.records_hold.encode() in record for record in settled.records), (
+            f"{where}: the case did not arise"
+        )
+    check(step, source, where)
+
+
+def check(wanted: Checks, source: TableSource, where: str) -> None:
+    """Ask the APIs, at once: the receipts say that all is searchable."""
+    client, base, name = source.product.client, source.spec.knowledge_base, source.spec.name
+    for find in wanted.finds:
+        hits = client.search(find.query, base, mode=find.mode, limit=10)
+        mine = [hit["text"] for hit in hits if hit["document_id"] == f"{name}:{find.key}"]
+        assert mine, f"{where}: {find.query!r} does not find {find.key}, but {[hit['document_id'] for hit in hits]}"
+        assert find.text is None or any(find.text in text for text in mine), f"{where}: {find.query!r} finds {mine}"
+    for query in wanted.misses:
+        hits = client.search(query, base, mode="keyword", limit=10)
+        assert not hits, f"{where}: {query!r} finds {[(hit['document_id'], hit['text'][:80]) for hit in hits]}"
+    for key in wanted.exist:
+        assert client.document(f"{name}:{key}", base) is not None, f"{where}: document {key} is not there"
+    for key in wanted.gone:
+        assert client.document(f"{name}:{key}", base) is None, f"{where}: document {key} is still there"
+
+
+def test_a_scenario_with_an_unknown_field_is_refused() -> None:
+    raw = SCENARIOS[0].model_dump()
+    raw["steps"] = [{"do": ["SELECT 1"], "changes": 0, "fnds": []}]
+
+    with pytest.raises(ValidationError, match=r"steps\.0\.fnds"):
+        Scenario.model_validate(raw)
+
+
+def test_a_folder_without_scenarios_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no scenario"):
+        load_scenarios(tmp_path)
+
+
+def _removed(source: TableSource) -> Exception | None:
+    try:
+        source.remove()
+    except Exception as error:  # noqa: BLE001  the others are to be removed too
+        return error
+    return None

@@ -1,0 +1,91 @@
+"""The running product as tests hold it: its settings, processes, metrics, APIs, and the full scan of its index.
+
+Before this: the session fixture `stack`. After this: `source.py`, `quiesce.py` and the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.local.stack import Stack
+from runtime.directory import read_demo_key
+from runtime.settings import load_with_origin
+from runtime.topics import Topics
+from runtime.weaviate import connect
+from schemas.codec import Codec
+from schemas.index.manifest import barrier_document
+from schemas.registry import Registry
+from streams import generations
+from tests.support.client import Client
+from tests.support.oracle import Scan, scan_weaviate
+
+
+class Product:
+    """One running product. Close it when done; that stops nothing."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.settings, self.origins = load_with_origin(stack.environment(), folder=stack.home.run)
+        self.codec = Codec(Registry(self.settings.registry.url))
+        self.topics = Topics(self.settings.kafka.bootstrap)
+        self.weaviate = connect(self.settings.weaviate)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.weaviate.close()
+        if "client" in vars(self):
+            self.client.query.close()
+            self.client.ingest.close()
+
+    @property
+    def tenant(self) -> str:
+        """Whom the demo key acts for."""
+        return self.settings.tenant
+
+    @cached_property
+    def client(self) -> Client:
+        """Both APIs, as the demo key's holder."""
+        apis = self.stack.state()["apis"]
+        assert self.settings.access.demo_key_file is not None
+        return Client(apis["query"], apis["upload"], read_demo_key(self.settings.access.demo_key_file))
+
+    def process(self, name: str) -> dict[str, Any]:
+        """State, pid and addresses of one of our processes, now."""
+        return self.stack.state()["processes"][name]
+
+    def metric(self, process: str, name: str, **labels: str) -> float:
+        """A metric's value, 0 if the process has not counted it yet. Raises httpx.HTTPError while it is down."""
+        text = httpx.get(str(self.process(process)["metrics"]), timeout=10, trust_env=False)
+        text.raise_for_status()
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text.text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def scan(self, knowledge_base: str, source: str) -> Scan:
+        """Everything that the live generation holds of a knowledge base's documents, and the source's barriers."""
+        generation = generations.live(self.weaviate)
+        whole = scan_weaviate(self.weaviate, generation.chunks, generation.manifests, self.tenant)
+        prefix, barrier = f"{self.tenant}/{knowledge_base}/", barrier_document(source)
+        return Scan(
+            tuple(m for m in whole.manifests if m.document.startswith(prefix) or m.document == barrier),
+            tuple(c for c in whole.chunks if c.document.startswith(prefix)),
+        )
+
+
+@contextmanager
+def product_of(stack: Stack) -> Iterator[Product]:
+    """The product of a running stack, closed at the end."""
+    made = Product(stack)
+    try:
+        yield made
+    finally:
+        made.close()

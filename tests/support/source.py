@@ -1,0 +1,206 @@
+"""A table of a test's own as a source: made, applied, written to, followed to its last receipt, and removed.
+
+Before this: `product.py`. After this: scenarios and kill tests. `apply` is the command's own code, in this process.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import yaml
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from connectors import apply as work
+from connectors.connect import Connect
+from connectors.database import Database
+from connectors.definitions import Definitions
+from connectors.secrets import local_secrets
+from runtime.producer import ConfirmedProducer
+from runtime.topic_tail import TopicTail
+from schemas.records import Receipt, document_key
+from schemas.source import SourceSpec, parse_source
+from tests.support.oracle import differences
+from tests.support.product import Product
+from tests.support.quiesce import Receipts, quiesce
+
+APPLY_S = 120.0
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Changes that ended: the last receipt of each, and the records that the connector wrote."""
+
+    receipts: list[Receipt]
+    records: list[bytes]
+
+
+class TableSource:
+    """One table, its source, and what Kafka and the receipts say of it. `make_source` makes one."""
+
+    def __init__(self, product: Product, spec: SourceSpec, receipts: Receipts) -> None:
+        self.product = product
+        self.spec = spec
+        self.receipts = receipts
+        self._settled = 0
+        self._changed = threading.Condition()
+        self._records: list[tuple[str, bytes]] = []
+        dsn = product.settings.postgres.dsn
+        assert dsn is not None
+        self._dsn = dsn.get_secret_value()
+        self.session = psycopg.connect(self._dsn, autocommit=True, row_factory=dict_row)
+        self._tail: TopicTail | None = None
+
+    @property
+    def positions(self) -> list[str]:
+        """Of every change the connector has written so far; a deletion's tombstone is none."""
+        with self._changed:
+            return [position for position, _ in self._records]
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> None:
+        """Run one statement, or without values several, in one transaction. `{table}` in it is the table's name."""
+        self.session.execute(self.query(statement), values or None)
+
+    def query(self, statement: str) -> sql.Composed:
+        """The statement with the table's name in it."""
+        table = sql.Identifier(self.spec.schema, self.spec.table)
+        return sql.SQL(statement).format(table=table)
+
+    def apply(self) -> None:
+        """Apply the source and wait until changes are streamed."""
+        with _places(self.product, self.spec, self._dsn) as (places, database):
+            prepared = work.prepare(self.spec, places, database)
+            work.apply(prepared, places, database, wait_s=APPLY_S, progress=_quiet)
+        self.spec = prepared.checked.spec
+        self._tail = TopicTail(self.product.settings.kafka.bootstrap, self.spec.topic, self._take)
+        self._tail.start()
+
+    def remove(self) -> None:
+        """End source and documents, and drop the table."""
+        if self._tail is not None:
+            self._tail.close()
+        with _places(self.product, self.spec, self._dsn) as (places, database):
+            work.remove(self.spec, places, database, delete_documents=True, progress=_quiet)
+        self.execute("DROP TABLE IF EXISTS {table}")
+        self.session.close()
+        self.product.topics.delete([self.spec.topic])
+
+    def settle(self, changes: int, within_s: float = 60.0) -> Settled:
+        """Wait until this many more changes are captured and ended.
+
+        The capture worker takes up a new source by starting anew, which is part of the wait.
+        """
+        deadline, wanted = time.monotonic() + within_s, self._settled + changes
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._records) >= wanted, within_s)
+            found = list(self._records)
+        assert len(found) >= wanted, f"{len(found) - self._settled} of {changes} changes came from the connector"
+        mine = found[self._settled : wanted]
+        self._settled = wanted
+        if not mine:
+            return Settled([], [])
+        ended = self.receipts.wait([position for position, _ in mine], max(0.0, deadline - time.monotonic()))
+        return Settled([ended[position][-1] for position, _ in mine], [value for _, value in mine])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table as it is now."""
+        return self.session.execute(self.query("SELECT * FROM {table}")).fetchall()
+
+    def document_id(self, row: Mapping[str, Any]) -> str:
+        """The document of a row."""
+        return f"{self.spec.name}:{','.join(str(row[name]) for name in self.spec.key)}"
+
+    def expected(self) -> dict[str, str]:
+        """What the index should hold, as a pure function of the table: document key to text."""
+        spec, found = self.spec, {}
+        for row in self.rows():
+            mark = None if spec.deleted is None else row[spec.deleted.column]
+            equals = None if spec.deleted is None else spec.deleted.equals
+            if mark is not None and (equals is None or str(mark) in equals):
+                continue
+            found[document_key(self.product.tenant, spec.knowledge_base, self.document_id(row))] = _text(spec, row)
+        return found
+
+    def verify(self, within_s: float = 60.0) -> None:
+        """Come to rest, then hold a full scan against the table: nothing missing, doubled, stale or left over."""
+        positions = self.positions
+        assert len(positions) == self._settled, f"{len(positions) - self._settled} changes nobody announced"
+        quiesce(self.product, self.receipts, positions, captured=[self.spec.topic], within_s=within_s)
+        found = differences(self.product.scan(self.spec.knowledge_base, self.spec.name), self.expected())
+        assert not found, "\n".join(found[:20])
+
+    def _take(self, partition: int, offset: int, _key: bytes | None, value: bytes | None) -> None:
+        if value is not None:
+            with self._changed:
+                self._records.append((f"{self.spec.topic}/{partition}@{offset}", value))
+                self._changed.notify_all()
+
+
+@contextmanager
+def make_source(
+    product: Product, receipts: Receipts, label: str, create: str, **definition: Any
+) -> Iterator[TableSource]:
+    """A new table (`create` makes it) and its source, not yet applied; table, source and documents go at the end.
+
+    definition: fields of a source's YAML besides name, knowledge_base and table.
+    """
+    made = new_source(product, receipts, label, **definition)
+    try:
+        made.execute(create)
+        yield made
+    finally:
+        made.remove()
+
+
+def new_source(product: Product, receipts: Receipts, label: str, **definition: Any) -> TableSource:
+    """A source of a name of its own; nothing of it is anywhere yet."""
+    name = f"{label.replace('-', '_')[:34]}_{uuid.uuid4().hex[:8]}"
+    raw = {"name": name, "knowledge_base": name, "table": f"public.{name}", **definition}
+    return TableSource(product, parse_source(yaml.safe_dump(raw), label), receipts)
+
+
+@contextmanager
+def _places(product: Product, spec: SourceSpec, dsn: str) -> Iterator[tuple[work.Places, Database]]:
+    """What `thalweg sources` works with; the password goes by reference, as it does there."""
+    settings = product.settings
+    secrets = local_secrets(settings.home, product.origins)
+    connect = Connect(settings.connect.url)
+    with (
+        ConfirmedProducer(settings.kafka.bootstrap, client_id="tests") as producer,
+        Database(dsn) as database,
+    ):
+        reference = None
+        if secrets is not None and database.address.password:
+            reference = secrets.put(spec.name, database.address.password)
+        try:
+            yield (
+                work.Places(
+                    bootstrap=settings.kafka.bootstrap,
+                    connect=connect,
+                    definitions=Definitions(settings.kafka.bootstrap, product.codec),
+                    producer=producer,
+                    codec=product.codec,
+                    topics=product.topics,
+                    registry_url=settings.connect.registry_url,
+                    tenant=settings.tenant,
+                    password_reference=reference,
+                ),
+                database,
+            )
+        finally:
+            connect.close()
+
+
+def _text(spec: SourceSpec, row: Mapping[str, Any]) -> str:
+    return spec.text.format_map({name: "" if value is None else value for name, value in row.items()}).strip()
+
+
+def _quiet(_: str) -> None:
+    """Progress is for people."""
