@@ -223,12 +223,18 @@ class Database:
 
     def make_heartbeat(self) -> None:
         """Make the heartbeat table; one that is there stays. Raises DatabaseRefused."""
-        self._do(
-            sql.SQL(
-                "CREATE TABLE IF NOT EXISTS public.{} (source text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"
-            ).format(sql.Identifier(HEARTBEAT_TABLE)),
-            "the role needs CREATE on the schema public, for the heartbeat table",
-        )
+        try:
+            self._do(
+                sql.SQL(
+                    "CREATE TABLE IF NOT EXISTS public.{} "
+                    "(source text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"
+                ).format(sql.Identifier(HEARTBEAT_TABLE)),
+                "the role needs CREATE on the schema public, for the heartbeat table",
+            )
+        except DatabaseUnavailable:
+            # IF NOT EXISTS does not see the table that another `apply` is making at this moment.
+            if not self.has_heartbeat():
+                raise
 
     def set_publication(self, name: str, tables: frozenset[str]) -> None:
         """Make the publication carry exactly these tables (`schema.table`). Raises DatabaseRefused."""

@@ -7,6 +7,7 @@ server is away or refuses, 2 wrong usage.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ import typer
 from runtime.settings import Settings, SettingsError, load_settings
 from runtime.topics import Applied, BrokerUnavailable, Topics
 from schemas.catalog import Topic, topics
+from schemas.compatibility import NothingCompared, against_ref
 from schemas.registry import IncompatibleSchema, Registry, RegistryUnavailable
 
 app = typer.Typer(help="Topics and schemas, as the files say.")
@@ -23,6 +25,9 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Against = Annotated[
+    str | None, typer.Option(metavar="REF", help="Compare with this git ref of the checkout here, not the registry.")
+]
 Replication = Annotated[int, typer.Option(min=1, help="Copies of each partition, for topics that are made now.")]
 
 
@@ -46,8 +51,11 @@ def topics_apply(as_json: AsJson = False, replication: Replication = 1) -> None:
 
 
 @schemas_app.command("check")
-def schemas_check(as_json: AsJson = False) -> None:
+def schemas_check(against: Against = None, as_json: AsJson = False) -> None:
     """May our schemas be registered beside all earlier ones? Changes nothing; exit code 1 if one may not."""
+    if against is not None:
+        _check_against(against, as_json=as_json)
+        return
     registry = Registry(_settings().registry.url)
     try:
         found = {topic.subject: registry.check(topic) for topic in _with_schema()}
@@ -76,6 +84,20 @@ def schemas_register(as_json: AsJson = False) -> None:
         return
     for subject, number in ids.items():
         typer.echo(f"{subject:20} id {number}")
+
+
+def _check_against(ref: str, *, as_json: bool) -> None:
+    try:
+        found = against_ref(ref, Path.cwd())
+    except NothingCompared as error:
+        raise _failed(str(error)) from error
+    if as_json:
+        typer.echo(json.dumps({"schemas": found}))
+    else:
+        for name, why in found.items():
+            typer.echo(f"{name:36} {'compatible' if why is None else 'INCOMPATIBLE: ' + why}")
+    if any(found.values()):
+        raise typer.Exit(1)
 
 
 def apply_topics(settings: Settings, *, replication: int = 1) -> dict[str, Applied]:

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,6 +29,7 @@ from deploy.demo.screen import Screen
 from deploy.demo.table import BASE, Articles, SourceFailed, write_source
 from deploy.local import apps, progress, stack
 from deploy.local.commands import explained
+from deploy.local.state import Phase
 from runtime.directory import read_demo_key
 from runtime.settings import load_settings
 from schemas.codec import Codec
@@ -54,7 +58,7 @@ def demo() -> None:
         console.print("\nStopped half-way. What runs goes on running: the same command again continues.")
         raise typer.Exit(INTERRUPTED) from None
     except _FAILURES as error:
-        console.print(f"   [red]failed[/red] {error}", highlight=False, soft_wrap=True)
+        screen.failed(str(error))
         typer.echo("The stack goes on running. Look: thalweg status, thalweg doctor", err=True)
         raise typer.Exit(FAILED) from error
 
@@ -62,11 +66,20 @@ def demo() -> None:
 def _start(screen: Screen) -> stack.Stack:
     here = stack.open_stack()
     if here.running():
-        screen.step("The stack runs already")
+        screen.step(f"The stack in {here.home.root} runs already")
     else:
         screen.step("Start Kafka, Connect, schema registry, PostgreSQL, Weaviate and our own processes")
+    began = time.monotonic()
     with explained(), progress.for_console(Console(stderr=True)) as reporter:
-        return stack.start(apps=True, reporter=reporter)
+        # Of one that is ready there is nothing to report.
+        ready = here.state()["phase"] == Phase.READY
+        started = stack.start(apps=True, reporter=progress.Silent() if ready else reporter)
+    if "query" not in started.state()["apis"]:
+        screen.failed("the stack was started without its APIs: `thalweg down`, then again")
+        raise typer.Exit(FAILED)
+    if not ready:
+        screen.held(f"everything is ready after {time.monotonic() - began:.0f} s")
+    return started
 
 
 @contextmanager
@@ -93,14 +106,20 @@ def _places(started: stack.Stack) -> Iterator[Places]:
 
 
 def _addresses(started: stack.Stack) -> list[tuple[str, str]]:
-    state = started.state()
-    home = f"THALWEG_HOME={shlex.quote(str(started.home.root))} " if "THALWEG_HOME" in os.environ else ""
+    state, command = started.state(), _command(started)
     return [
-        ("Query API", f"{state['apis']['query']}  (try it: {state['apis']['query']}/docs)"),
-        ("Upload API", f"{state['apis']['upload']}  (try it: {state['apis']['upload']}/docs)"),
+        ("query API", f"{state['apis']['query']}  and to try it {state['apis']['query']}/docs"),
+        ("upload API", f"{state['apis']['upload']}  and to try it {state['apis']['upload']}/docs"),
         ("API key", state["demo_key_file"]),
-        ("Source file", str(started.home.root / "demo" / "articles.yaml")),
-        ("Ask", f'{home}thalweg ask "Who reads the gauge at the old mill?"'),
-        ("Look", f"{home}thalweg status"),
-        ("Stop", f"{home}thalweg down  (data is kept; the demo again starts in seconds)"),
+        ("source file", str(write_source(started.home.root / "demo"))),
+        ("ask", f'{command} ask "Who reads the gauge at the old mill?"'),
+        ("look", f"{command} status"),
+        ("stop", f"{command} down    # data is kept"),
     ]
+
+
+def _command(started: stack.Stack) -> str:
+    """`thalweg` as it is to be typed here."""
+    program = "thalweg" if shutil.which("thalweg") else os.path.relpath(sys.argv[0])
+    home = f"THALWEG_HOME={shlex.quote(str(started.home.root))} " if "THALWEG_HOME" in os.environ else ""
+    return f"{home}{program}"

@@ -27,6 +27,7 @@ from schemas.codec import Codec
 from schemas.records import Receipt, ReceiptStage, document_key
 
 LOAD_S = 600.0
+ROWS_AT_ONCE, ROWS_AHEAD = 6, 12
 LOOK_AGAIN_S = 5.0
 """The index is asked about all that is missing this often, in case a record was not seen going by."""
 
@@ -48,13 +49,15 @@ class Progress:
 class Journey:
     """How far each wanted document came, learnt from the topics as it happens. Thread-safe.
 
-    wanted: digest by document id. logged: in the topic `documents`. ended: by receipt, and to be looked at.
+    wanted: digest by document id. logged: in the topic `documents`. ended: by receipt, and to be looked at. arrived:
+    the index has it.
     """
 
     tenant: str
     wanted: Mapping[str, str]
     logged: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
+    arrived: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -85,6 +88,17 @@ class Journey:
             ended, self.ended = self.ended, set()
             return ended
 
+    def saw_arrive(self, name: str) -> None:
+        """The index has this document."""
+        with self.changed:
+            self.arrived.add(name)
+            self.changed.notify_all()
+
+    def wait_room(self, sent: set[str], most: int, wait_s: float) -> None:
+        """Wait until fewer than `most` of those sent are on their way, at most wait_s."""
+        with self.changed:
+            self.changed.wait_for(lambda: len(sent - self.arrived) < most, wait_s)
+
 
 @dataclass(frozen=True)
 class Places:
@@ -106,33 +120,33 @@ def load(places: Places, rows: list[Row], files: list[File], tell: Callable[[Pro
 
     Raises LoadFailed, SourceFailed, ApiAway, ApiUnavailable, psycopg.Error.
     """
-    wanted = {document_id(row.id): row.digest for row in rows} | {file.name: file.digest for file in files}
     row_ids = {document_id(row.id) for row in rows}
-    missing = {name for name in wanted if not _has(places.client, name, wanted[name])}
-    to_send = [file for file in files if file.name in missing]
-    total = len(missing)
+    wanted = {document_id(row.id): row.digest for row in rows} | {file.name: file.digest for file in files}
     journey = Journey(places.tenant, wanted)
+    for name in wanted:
+        if _has(places.client, name, wanted[name]):
+            journey.saw_arrive(name)
+    missing = wanted.keys() - journey.arrived
+    total = len(missing)
+    to_send = [file for file in files if file.name in missing]
     tails = _follow(places, journey)
 
     def told() -> None:
         # What is indexed was captured before: a record that went by unseen is counted at the end.
-        logged = journey.logged | (wanted.keys() - missing)
-        tell(Progress(len(logged & row_ids), len(logged - row_ids), len(wanted) - len(missing)))
+        logged = journey.logged | journey.arrived
+        tell(Progress(len(logged & row_ids), len(logged - row_ids), len(journey.arrived)))
 
     told()
     try:
         with ThreadPoolExecutor(2) as pool:
-            places.articles.reset(rows)
-            work = [
-                pool.submit(apply_source, places.source_file, places.environment),
-                pool.submit(_send, places, to_send),
-            ]
+            work = [pool.submit(_capture, places, journey, rows), pool.submit(_send, places, to_send)]
             until = time.monotonic() + LOAD_S
             while missing:
                 ended = journey.take_ended(LOOK_AGAIN_S)
                 for name in (ended or missing) & missing:
                     if _has(places.client, name, wanted[name]):
                         missing.discard(name)
+                        journey.saw_arrive(name)
                 told()
                 _raise_failed(journey, missing)
                 for task in work:
@@ -168,6 +182,21 @@ def _follow(places: Places, journey: Journey) -> list[TopicTail]:
     for tail in tails:
         tail.start()
     return tails
+
+
+def _capture(places: Places, journey: Journey, rows: list[Row]) -> None:
+    """Apply the source, then fill its table. Raises SourceFailed, psycopg.Error.
+
+    Small transactions, a few rows ahead of the index: its batches stay small, and the progress shown moves.
+    """
+    places.articles.make(rows)
+    apply_source(places.source_file, places.environment)
+    sent: set[str] = set()
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        portion = rows[start : start + ROWS_AT_ONCE]
+        places.articles.put_all(portion)
+        sent |= {document_id(row.id) for row in portion}
+        journey.wait_room(sent, ROWS_AHEAD, LOOK_AGAIN_S * 6)
 
 
 def _send(places: Places, files: list[File]) -> None:

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from deploy.demo import load
 
@@ -29,21 +31,31 @@ class Screen:
     def step(self, title: str) -> None:
         """A new step begins."""
         self._steps += 1
-        self._console.print(f"\n[bold]{self._steps}  {escape(title)}[/bold]", highlight=False)
+        self._console.print(f"\n[bold]{self._steps}  {escape(title)}[/bold]", highlight=False, soft_wrap=True)
 
     def say(self, text: str, *, style: str | None = None) -> None:
-        """A line below the step; what is too wide goes on in the next one."""
-        self._console.print(f"   {escape(text)}", style=style, highlight=False, soft_wrap=not self._console.is_terminal)
+        """A line below the step; on a terminal, what is too wide goes on below itself."""
+        self._indented(Text(text, style=style or ""))
 
     def held(self, text: str) -> None:
         """A claim was seen to hold."""
-        self._console.print(f"   [green]ok[/green] {escape(text)}", highlight=False, soft_wrap=True)
+        self._indented(Text.assemble(("ok ", "green"), text))
+
+    def failed(self, text: str) -> None:
+        """A claim did not hold."""
+        self._indented(Text.assemble(("failed ", "bold red"), text))
 
     def pairs(self, pairs: list[tuple[str, str]]) -> None:
         """Names and values, one a line; values are not broken, so that they can be copied."""
         width = max(len(name) for name, _ in pairs)
         for name, value in pairs:
             self._console.print(f"   {escape(name):<{width}}  {escape(value)}", highlight=False, soft_wrap=True)
+
+    def _indented(self, text: Text) -> None:
+        if self._console.is_terminal:
+            self._console.print(Padding(text, (0, 0, 0, 3)), highlight=False)
+        else:
+            self._console.print(Text.assemble("   ", text), highlight=False, soft_wrap=True)
 
     @contextmanager
     def loading(self, rows: int, files: int) -> Iterator[Callable[[load.Progress], None]]:

@@ -64,17 +64,20 @@ class Articles:
         """Give the connection back."""
         self._connection.close()
 
-    def reset(self, rows: Sequence[Row]) -> None:
-        """Make the table hold exactly these rows; rows that are so already are not touched."""
+    def make(self, rows: Sequence[Row]) -> None:
+        """Make the table where it is not there, and delete what is none of these rows."""
+        with self._connection.transaction():
+            self._connection.execute(_TABLE)
+            self._connection.execute("DELETE FROM demo.articles WHERE id <> ALL(%s)", ([row.id for row in rows],))
+
+    def put_all(self, rows: Sequence[Row]) -> None:
+        """Insert or update rows, all in one transaction; rows that are so already are not touched."""
         with self._connection.transaction(), self._connection.cursor() as cursor:
-            cursor.execute(_TABLE)
             cursor.executemany(_UPSERT, [(row.id, row.title, row.body, row.kind, row.digest) for row in rows])
-            cursor.execute("DELETE FROM demo.articles WHERE id <> ALL(%s)", ([row.id for row in rows],))
 
     def put(self, row: Row) -> float:
         """Insert or update a row; the moment (monotonic) at which COMMIT returned."""
-        with self._connection.transaction():
-            self._connection.execute(_UPSERT, (row.id, row.title, row.body, row.kind, row.digest))
+        self.put_all([row])
         return time.monotonic()
 
     def delete(self, row_id: str) -> float:

@@ -58,11 +58,18 @@ def unavailable_columns(spec: SourceSpec, row: Row) -> tuple[str, ...]:
 
 
 def document_id(spec: SourceSpec, key: Mapping[str, Any]) -> str:
-    """`<source>:<key>`, with the values of a compound key joined by commas. Raises NotAChange."""
+    """`<source>:<key>`. Raises NotAChange.
+
+    The values of a compound key are joined by commas; a comma or backslash within one has a backslash before it, so
+    that no two rows have one id.
+    """
     names = spec.key or tuple(key)
     if not names or any(key.get(name) is None for name in names):
         raise NotAChange(f"the record's key lacks {', '.join(names) or 'every column'}")
-    return f"{spec.name}:{','.join(str(key[name]) for name in names)}"
+    values = [str(key[name]) for name in names]
+    if len(values) > 1:
+        values = [value.replace("\\", "\\\\").replace(",", "\\,") for value in values]
+    return f"{spec.name}:{','.join(values)}"
 
 
 def row_change(

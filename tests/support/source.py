@@ -5,6 +5,7 @@ Before this: `product.py`. After this: scenarios and kill tests. `apply` is the 
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import uuid
@@ -114,8 +115,11 @@ class TableSource:
         return self.session.execute(self.query("SELECT * FROM {table}")).fetchall()
 
     def document_id(self, row: Mapping[str, Any]) -> str:
-        """The document of a row."""
-        return f"{self.spec.name}:{','.join(str(row[name]) for name in self.spec.key)}"
+        """The document of a row: a compound key's values with commas between, those within them escaped."""
+        values = [str(row[name]) for name in self.spec.key]
+        if len(values) > 1:
+            values = [re.sub(r"([\\,])", r"\\\1", value) for value in values]
+        return f"{self.spec.name}:{','.join(values)}"
 
     def expected(self) -> dict[str, str]:
         """What the index should hold, as a pure function of the table: document key to text."""
