@@ -120,6 +120,7 @@ def _addresses(started: stack.Stack) -> list[tuple[str, str]]:
 
 def _command(started: stack.Stack) -> str:
     """`thalweg` as it is to be typed here."""
-    program = "thalweg" if shutil.which("thalweg") else os.path.relpath(sys.argv[0])
+    near = os.path.relpath(sys.argv[0])
+    program = "thalweg" if shutil.which("thalweg") else sys.argv[0] if near.startswith("..") else near
     home = f"THALWEG_HOME={shlex.quote(str(started.home.root))} " if "THALWEG_HOME" in os.environ else ""
     return f"{home}{program}"

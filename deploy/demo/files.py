@@ -26,10 +26,10 @@ def csv_text(table: Iterable[Sequence[str]]) -> str:
 
 
 def module_page(name: str) -> str:
-    """A module's documentation as pydoc renders it to HTML, without the folder it lies in on this machine."""
+    """A module's documentation as pydoc renders it to HTML, without paths and addresses, which differ by run."""
     maker = pydoc.HTMLDoc()
     page = maker.page(f"Module {name}", maker.docmodule(importlib.import_module(name)))
-    return re.sub(r'<a href="file:[^"]*">.*?</a>', "", page, flags=re.DOTALL)
+    return re.sub(r'<a href="file:[^"]*">.*?</a>| at 0x[0-9a-f]+', "", page, flags=re.DOTALL)
 
 
 def functions_text(name: str) -> str:

@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,7 +50,7 @@ class Journey:
     """How far each wanted document came, learnt from the topics as it happens. Thread-safe.
 
     wanted: digest by document id. logged: in the topic `documents`. ended: by receipt, and to be looked at. arrived:
-    the index has it.
+    the index has it. stopping: the load was cut off.
     """
 
     tenant: str
@@ -59,6 +59,7 @@ class Journey:
     ended: set[str] = field(default_factory=set)
     arrived: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
+    stopping: threading.Event = field(default_factory=threading.Event)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def saw_change(self, key: bytes | None) -> None:
@@ -94,10 +95,16 @@ class Journey:
             self.arrived.add(name)
             self.changed.notify_all()
 
+    def stop(self) -> None:
+        """Nothing more is to be sent."""
+        with self.changed:
+            self.stopping.set()
+            self.changed.notify_all()
+
     def wait_room(self, sent: set[str], most: int, wait_s: float) -> None:
         """Wait until fewer than `most` of those sent are on their way, at most wait_s."""
         with self.changed:
-            self.changed.wait_for(lambda: len(sent - self.arrived) < most, wait_s)
+            self.changed.wait_for(lambda: len(sent - self.arrived) < most or self.stopping.is_set(), wait_s)
 
 
 @dataclass(frozen=True)
@@ -123,45 +130,43 @@ def load(places: Places, rows: list[Row], files: list[File], tell: Callable[[Pro
     row_ids = {document_id(row.id) for row in rows}
     wanted = {document_id(row.id): row.digest for row in rows} | {file.name: file.digest for file in files}
     journey = Journey(places.tenant, wanted)
-    for name in wanted:
-        if _has(places.client, name, wanted[name]):
-            journey.saw_arrive(name)
-    missing = wanted.keys() - journey.arrived
-    total = len(missing)
-    to_send = [file for file in files if file.name in missing]
-    tails = _follow(places, journey)
+    _look(places.client, journey, set(wanted))
+    missing = len(wanted.keys() - journey.arrived)
+    to_send = [file for file in files if file.name not in journey.arrived]
 
     def told() -> None:
-        # What is indexed was captured before: a record that went by unseen is counted at the end.
+        # What is indexed was captured before, whether it was seen going by or not.
         logged = journey.logged | journey.arrived
         tell(Progress(len(logged & row_ids), len(logged - row_ids), len(journey.arrived)))
 
     told()
+    tails = _follow(places, journey)
+    pool = ThreadPoolExecutor(2)
     try:
-        with ThreadPoolExecutor(2) as pool:
-            work = [pool.submit(_capture, places, journey, rows), pool.submit(_send, places, to_send)]
-            until = time.monotonic() + LOAD_S
-            while missing:
-                ended = journey.take_ended(LOOK_AGAIN_S)
-                for name in (ended or missing) & missing:
-                    if _has(places.client, name, wanted[name]):
-                        missing.discard(name)
-                        journey.saw_arrive(name)
-                told()
-                _raise_failed(journey, missing)
-                for task in work:
-                    if task.done():
-                        task.result()
-                if time.monotonic() > until:
-                    raise LoadFailed(
-                        f"{len(missing)} documents are not searchable after {LOAD_S:.0f} s: {_some(missing)}"
-                    )
-            for task in work:
-                task.result()
+        work = [pool.submit(_capture, places, journey, rows), pool.submit(_send, places, journey, to_send)]
+        _await_all(places.client, journey, work, told)
     finally:
+        journey.stop()
+        pool.shutdown(cancel_futures=True)
         for tail in tails:
             tail.close()
-    return total
+    return missing
+
+
+def _await_all(client: Client, journey: Journey, work: list[Future[None]], told: Callable[[], None]) -> None:
+    """Until the index has all, and all work is done. Raises LoadFailed, and what the work raises."""
+    until = time.monotonic() + LOAD_S
+    while missing := journey.wanted.keys() - journey.arrived:
+        _look(client, journey, (journey.take_ended(LOOK_AGAIN_S) or missing) & missing)
+        told()
+        _raise_failed(journey)
+        for task in work:
+            if task.done():
+                task.result()
+        if time.monotonic() > until:
+            raise LoadFailed(f"{len(missing)} documents are not searchable after {LOAD_S:.0f} s: {_some(missing)}")
+    for task in work:
+        task.result(LOAD_S)
 
 
 def _follow(places: Places, journey: Journey) -> list[TopicTail]:
@@ -193,13 +198,15 @@ def _capture(places: Places, journey: Journey, rows: list[Row]) -> None:
     apply_source(places.source_file, places.environment)
     sent: set[str] = set()
     for start in range(0, len(rows), ROWS_AT_ONCE):
+        if journey.stopping.is_set():
+            return
         portion = rows[start : start + ROWS_AT_ONCE]
         places.articles.put_all(portion)
         sent |= {document_id(row.id) for row in portion}
         journey.wait_room(sent, ROWS_AHEAD, LOOK_AGAIN_S * 6)
 
 
-def _send(places: Places, files: list[File]) -> None:
+def _send(places: Places, journey: Journey, files: list[File]) -> None:
     """Upload the files, one after another. Raises ApiUnavailable, LoadFailed."""
     with (
         TemporaryDirectory(prefix="thalweg-demo-") as folder,
@@ -208,6 +215,8 @@ def _send(places: Places, files: list[File]) -> None:
         ) as http,
     ):
         for file in files:
+            if journey.stopping.is_set():
+                return
             path = Path(folder) / file.name
             path.write_bytes(file.make())
             fields = {"knowledge_base": BASE, "metadata": json.dumps({"digest": file.digest, "kind": file.kind})}
@@ -216,15 +225,17 @@ def _send(places: Places, files: list[File]) -> None:
                 raise LoadFailed(f"{file.name}: {sent.reason}")
 
 
-def _has(client: Client, name: str, digest: str) -> bool:
-    """Whether the index has this very text of the document."""
-    found = client.document(name)
-    return found is not None and found["metadata"].get("digest") == digest
+def _look(client: Client, journey: Journey, names: set[str]) -> None:
+    """Ask the index which of these it has, in this very text."""
+    for name in names:
+        found = client.document(name)
+        if found is not None and found["metadata"].get("digest") == journey.wanted[name]:
+            journey.saw_arrive(name)
 
 
-def _raise_failed(journey: Journey, missing: set[str]) -> None:
+def _raise_failed(journey: Journey) -> None:
     with journey.changed:
-        failed = {name: reason for name, reason in journey.failed.items() if name in missing}
+        failed = {name: reason for name, reason in journey.failed.items() if name not in journey.arrived}
     if failed:
         raise LoadFailed("; ".join(f"{name}: {reason}" for name, reason in list(failed.items())[:5]))
 

@@ -1,6 +1,6 @@
 """Our own processes on top of the servers, and the steps that must be done before they start.
 
-Before: all servers are ready. After: the product works. Which workers there are is one list, here.
+Before: the servers. After: the product works. Which workers there are is one list, here.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ READY_S = 180.0
 
 @dataclass(frozen=True)
 class Step:
-    """A command that must succeed once per start, before our processes; it may be run any number of times."""
+    """A command that must succeed once per start, before our processes; it may be run any number of times.
+
+    after: the servers it talks to; it is run as soon as these are ready, beside the start of the others.
+    """
 
     name: str
     arguments: tuple[str, ...]
+    after: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,9 @@ class App:
 
 
 STEPS = (
-    Step("topics", ("topics", "apply")),
-    Step("schemas", ("schemas", "register")),
-    Step("generation", ("generation", "ensure")),
+    Step("topics", ("topics", "apply"), after=("kafka",)),
+    Step("schemas", ("schemas", "register"), after=("registry",)),
+    Step("generation", ("generation", "ensure"), after=("weaviate",)),
 )
 APPS = (
     App("capture", ("worker", "capture"), stage="capture"),

@@ -60,8 +60,8 @@ listen_addresses = '127.0.0.1'
 port = {port}
 unix_socket_directories = ''
 wal_level = logical
-max_wal_senders = 10
-max_replication_slots = 10
+max_wal_senders = 50
+max_replication_slots = 50
 # A forgotten slot must not fill the disk; a slot that falls behind further is lost, and noticed.
 max_slot_wal_keep_size = '2GB'
 wal_sender_timeout = '60s'

@@ -29,8 +29,8 @@ from deploy.local.supervisor import STATUS_TAKEN
 START_TIMEOUT_S = 420.0
 STOP_TIMEOUT_S = 150.0
 LOOK_EVERY_S = 0.1
-# Blobs and spool are made by our own processes (runtime.settings).
-OWN_FOLDERS = ("data", "run", "logs", "secrets", "blobs", "spool")
+# The last three are made by our own processes.
+OWN_FOLDERS = ("data", "run", "logs", "secrets", "blobs", "spool", "faust")
 
 
 @dataclass(frozen=True)

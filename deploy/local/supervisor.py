@@ -11,12 +11,9 @@ Exit status: 0 stopped when asked; 3 another supervisor has this home; 1 it coul
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import random
 import signal
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,17 +21,15 @@ from pathlib import Path
 import psutil
 
 from deploy.local import apps, plan, ports, state
-from deploy.local.child import Child
 from deploy.local.errors import LocalStackError, NotReadyError
 from deploy.local.keeper import Keeper
 from deploy.local.logs import CappedLog
+from deploy.local.ownership import end_leftovers, take_home
 from deploy.local.places import Home
 from deploy.local.server import Context, Server
+from deploy.local.steps import run_step
 
-STEP_TRIES = 4
-STEP_TIMEOUT_S = 120.0
 TIE_CHECK_S = 1.0
-LEFTOVER_WAIT_S = 10.0
 STATUS_TAKEN = 3
 
 
@@ -81,13 +76,12 @@ class Supervisor:
         self._changed()
 
     async def _live(self) -> None:
-        """Servers, then steps, then our own processes; then nothing but keeping them."""
+        """Servers and the steps on them, then our own processes; then nothing but keeping them."""
         for keeper in self._servers.values():
-            keeper.begin([self._servers[name] for name in keeper.server.after if name in self._servers])
-        outcomes = await asyncio.gather(*(keeper.first_outcome() for keeper in self._servers.values()))
-        good = all(outcomes)
-        if good and self._own:
-            good = await self._take_steps()
+            keeper.begin(self._started_here(keeper.server.after))
+        first = [keeper.first_outcome() for keeper in self._servers.values()]
+        steps = [self._take(step) for step in apps.STEPS] if self._own else []
+        good = all(await asyncio.gather(*first, *steps))
         if good:
             for keeper in self._own.values():
                 keeper.begin([])
@@ -96,44 +90,27 @@ class Supervisor:
         self._changed()
         await self._stop.wait()
 
-    async def _take_steps(self) -> bool:
-        log = CappedLog(self._home.log("bootstrap"))
+    def _started_here(self, names: Sequence[str]) -> list[Keeper]:
+        """Those of these servers that are not elsewhere: only they can be waited for."""
+        return [self._servers[name] for name in names if name in self._servers]
+
+    async def _take(self, step: apps.Step) -> bool:
+        """One step, once its servers are ready, tried again while they are settling. True if it succeeded."""
+        log = CappedLog(self._home.log(step.name))
+        record: dict[str, object] = {"state": "waiting", "log": log.name}
+        self._steps[step.name] = record
         try:
-            for step in apps.STEPS:
-                if not await self._take(step, log):
-                    return False
+            needed = await asyncio.gather(*(keeper.first_outcome() for keeper in self._started_here(step.after)))
+            reason = "not started, because its server did not start"
+            if all(needed):
+                record["state"] = "starting"
+                self._changed()
+                reason = await run_step(step, self._context, self._environ, log)
+            record |= {"state": "failed", "reason": reason} if reason else {"state": "ready"}
+            self._changed()
         finally:
             log.close()
-        return True
-
-    async def _take(self, step: apps.Step, log: CappedLog) -> bool:
-        """One step, tried again where the servers are still settling. True if it succeeded."""
-        record: dict[str, object] = {"state": "starting", "log": str(self._home.log("bootstrap"))}
-        self._steps[step.name] = record
-        self._changed()
-        once = Server(
-            name=step.name, command=apps.command(step.arguments), probe=lambda: None,
-            env=apps.environment(self._context), inherit_env=True, folder=self._home.run,
-        )  # fmt: skip
-        for attempt in range(1, STEP_TRIES + 1):
-            log.write(f"--- thalweg {' '.join(step.arguments)} (try {attempt} of {STEP_TRIES})\n".encode())
-            child = await Child.start(once, log, self._environ)
-            try:
-                status = await asyncio.wait_for(child.wait(), STEP_TIMEOUT_S)
-                reason = f"`thalweg {' '.join(step.arguments)}` ended with status {status}"
-            except TimeoutError:
-                status, reason = 1, f"`thalweg {' '.join(step.arguments)}` was not done after {STEP_TIMEOUT_S:.0f} s"
-            finally:
-                child.kill()
-            if status == 0:
-                record["state"] = "ready"
-                self._changed()
-                return True
-            if attempt < STEP_TRIES:
-                await asyncio.sleep(random.uniform(0.5, 1) * 2 ** (attempt - 1))  # noqa: S311 - jitter
-        record |= {"state": "failed", "reason": reason}
-        self._changed()
-        return False
+        return not reason
 
     async def _stop_all(self) -> None:
         """Our own processes first, then each server when nothing that waits for it runs any more."""
@@ -197,39 +174,6 @@ def settings_section(wanted: plan.Plan, given: Context, servers: Sequence[Server
         for section, found in values.items():
             merged.setdefault(section, {}).update(found)
     return merged
-
-
-def take_home(home: Home) -> int | None:
-    """Lock the home for this process; None if another supervisor has it. The lock ends with the process."""
-    descriptor = os.open(home.supervisor_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    # `state.supervisor_pid` holds a shared lock for a moment while it asks.
-    for _ in range(20):
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-            return descriptor
-        time.sleep(0.05)
-    os.close(descriptor)
-    return None
-
-
-def end_leftovers(home: Home) -> None:
-    """End what an earlier supervisor of this home left behind, told by process id and birth.
-
-    The kernel has done so already unless a child changed its own mind about it. Bounded by `LEFTOVER_WAIT_S`.
-    """
-    last = state.read(home)
-    if last is None:
-        return
-    left = []
-    for record in (*last["servers"].values(), *last["processes"].values()):
-        with suppress(psutil.NoSuchProcess, KeyError, TypeError):
-            process = psutil.Process(record["pid"])
-            if abs(process.create_time() - record["born"]) < 1:
-                process.kill()
-                left.append(process)
-    psutil.wait_procs(left, timeout=LEFTOVER_WAIT_S)
 
 
 def main(arguments: list[str]) -> int:

@@ -65,7 +65,7 @@ def main() -> None:
 
 def _load() -> Any:
     """Import every parser and load the models now, so that forks find them ready."""
-    import openpyxl  # type: ignore[import-untyped]  # noqa: F401
+    import openpyxl  # noqa: F401
     import pypdfium2  # noqa: F401
     import unstructured.partition.docx
     import unstructured.partition.email

@@ -47,7 +47,7 @@ def workbook_pieces(data: bytes) -> Iterator[Piece]:
 
     Lines with a single cell on top of a run are paragraphs: titles and notes above a table.
     """
-    import openpyxl  # type: ignore[import-untyped]
+    import openpyxl
 
     # read_only streams the rows; data_only gives the values a formula last had.
     book = openpyxl.load_workbook(BytesIO(data), read_only=True, data_only=True, keep_links=False)

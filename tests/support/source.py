@@ -70,9 +70,12 @@ class TableSource:
         self.session.execute(self.query(statement), values or None)
 
     def query(self, statement: str) -> sql.Composed:
-        """The statement with the table's name in it."""
-        table = sql.Identifier(self.spec.schema, self.spec.table)
-        return sql.SQL(statement).format(table=table)
+        """The statement with the table's name in it, and for `{tag}` a word that no earlier source had.
+
+        Texts with the tag were never embedded before, also if the index was used by other tests.
+        """
+        table, tag = sql.Identifier(self.spec.schema, self.spec.table), self.spec.name.rpartition("_")[2]
+        return sql.SQL(statement).format(table=table, tag=sql.SQL(tag))
 
     def apply(self) -> None:
         """Apply the source and wait until changes are streamed."""
