@@ -80,17 +80,24 @@ class SourceStatus:
     def healthy(self) -> bool:
         """Applied, running, and its log is not lost."""
         applied = self.definition is not None and not self.definition.removed
-        return applied and self.connector is not None and self.connector.running and not (self.slot and self.slot.lost)
+        slot_well = self.slot is not None and not self.slot.lost
+        return applied and slot_well and self.connector is not None and self.connector.running
 
 
 def look(spec: SourceSpec, places: Places, database: Database) -> Running:
     """What is there of a source now."""
     name = object_name(spec.name)
+    config = places.connect.config(spec.connector)
+    state = None if config is None else places.connect.status(spec.connector)
+    # The slot before the offsets: read the other way round, a healthy pair could look as if the slot were ahead.
+    slot = database.slot(name)
     return Running(
-        config=places.connect.config(spec.connector),
+        config=config,
         publication=database.publication(name),
         heartbeat=database.has_heartbeat(),
-        slot=database.slot(name),
+        slot=slot,
+        failure=None if state is None else state.failure,
+        read_to=None if config is None else places.connect.read_to(spec.connector),
         definition=places.definitions.read().get(f"{places.tenant}/{spec.name}"),
     )
 
@@ -149,6 +156,9 @@ def apply(
             raise ConnectRefused(f"{spec.connector}: {'; '.join(f'{k}: {v}' for k, v in wrong.items())}", wrong)
         progress(f"connector {spec.connector}: configuration")
         places.connect.put_config(spec.connector, prepared.config)
+    elif prepared.running.failure is not None:
+        progress(f"connector {spec.connector}: starting again")
+        places.connect.restart_failed(spec.connector)
     if epoch.reset:
         places.connect.resume(spec.connector)
     state = _await_streaming(spec, places, database, wait_s, progress)

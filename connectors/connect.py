@@ -122,10 +122,16 @@ class Connect:
         """Drop what the stopped connector remembers of its source; it then starts anew. Retried until it stopped."""
         self._call("DELETE", f"{_path(name)}/offsets", none_if_missing=True, again_on_400=True)
 
-    def has_offsets(self, name: str) -> bool:
-        """True if the connector remembers how far it read its source."""
+    def read_to(self, name: str) -> int | None:
+        """The LSN up to which the connector remembers having read its source; None if it remembers nothing."""
         found = self._call("GET", f"{_path(name)}/offsets", none_if_missing=True)
-        return bool(found and found.get("offsets"))
+        offsets = [entry.get("offset") or {} for entry in (found or {}).get("offsets", [])]
+        places = [offset.get(field) for offset in offsets for field in ("lsn", "lsn_proc", "lsn_commit")]
+        return max((place for place in places if isinstance(place, int)), default=None)
+
+    def names(self) -> list[str]:
+        """The connectors there are."""
+        return list(self._call("GET", "/connectors"))
 
     def delete(self, name: str) -> None:
         """Remove the connector; one that is not there is no error."""

@@ -86,12 +86,15 @@ class SourceTable:
 
 @dataclass(frozen=True)
 class Slot:
-    """A replication slot. active: its changes are being streamed. lag_bytes: log written since it last confirmed."""
+    """A replication slot. active: its changes are being streamed. lag_bytes: log written since it last confirmed.
+
+    confirmed_lsn is the place up to which its reader needs no log any more, as a number.
+    """
 
     active: bool
     wal_status: str | None
     lag_bytes: int | None
-    confirmed_lsn: str | None
+    confirmed_lsn: int | None
 
     @property
     def lost(self) -> bool:
@@ -209,7 +212,7 @@ class Database:
         """The replication slot, None if there is none."""
         rows = self._all(
             """
-            SELECT active, wal_status, confirmed_flush_lsn::text AS confirmed,
+            SELECT active, wal_status, (confirmed_flush_lsn - '0/0')::bigint AS confirmed,
                    pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint AS lag
             FROM pg_replication_slots WHERE slot_name = %s
             """,

@@ -21,6 +21,7 @@ class Action(StrEnum):
     CREATE = "create"
     UPDATE = "update"
     KEEP = "keep"
+    RESTART = "restart"
     DELETE = "delete"
 
 
@@ -45,13 +46,24 @@ class Step:
 
 @dataclass(frozen=True)
 class Running:
-    """What is there now; None where it is not."""
+    """What is there now; None where it is not.
+
+    failure: why the connector does not run. read_to: the LSN that it remembers having read.
+    """
 
     config: Mapping[str, str] | None = None
     publication: frozenset[str] | None = None
     heartbeat: bool = False
     slot: Slot | None = None
     definition: SourceDefinition | None = None
+    failure: str | None = None
+    read_to: int | None = None
+
+    @property
+    def slot_skips(self) -> bool:
+        """True if the slot begins behind what was read: it was made anew. A slot only ever confirms what was read."""
+        confirmed = None if self.slot is None else self.slot.confirmed_lsn
+        return confirmed is not None and self.read_to is not None and confirmed > self.read_to
 
 
 @dataclass(frozen=True)
@@ -85,8 +97,8 @@ class Plan:
 def decide_epoch(spec: SourceSpec, running: Running, *, resnapshot: bool = False) -> Epoch:
     """In which epoch the source's changes are to be stamped.
 
-    A new one begins when changes may have been missed: the slot or the connector is gone, the slot's log is lost, the
-    source was removed in the meantime; or a person asks for it. A connector that already stamps a later epoch than
+    A new one begins when changes may have been missed: the slot or the connector is gone, the slot is another one or
+    its log is lost, the source was removed in the meantime; or a person asks for it. A connector that already stamps a later epoch than
     the stored one means that an earlier `apply` was cut off: it is finished, not begun again.
     """
     stored = running.definition
@@ -103,6 +115,8 @@ def decide_epoch(spec: SourceSpec, running: Running, *, resnapshot: bool = False
         reason = "the replication slot is gone: changes may have been missed"
     elif running.slot.lost:
         reason = "the replication slot is lost: the log it needed is gone"
+    elif running.slot_skips:
+        reason = "the replication slot was made anew: changes may have been missed"
     elif running.config is None:
         reason = "the connector is gone: changes may have been missed"
     if reason is not None:
@@ -129,7 +143,7 @@ def make_plan(
     steps = [heartbeat, publication]
     if epoch.reset and running.slot is not None:
         steps.append(Step(Action.DELETE, "slot", object_name(spec.name)))
-    steps.append(_connector(spec, config, running.config))
+    steps.append(_connector(spec, config, running))
     old = None if stored is None else f"epoch {stored.epoch}{', removed' if stored.removed else ''}"
     if stored is None:
         steps.append(Step(Action.CREATE, "definition", spec.name, (Difference("epoch", None, str(epoch.number)),)))
@@ -166,17 +180,20 @@ def _publication(spec: SourceSpec, wanted: frozenset[str], running: frozenset[st
     return Step(Action.UPDATE, "publication", name, (difference,))
 
 
-def _connector(spec: SourceSpec, wanted: Mapping[str, str], running: Mapping[str, str] | None) -> Step:
-    if running is None:
+def _connector(spec: SourceSpec, wanted: Mapping[str, str], running: Running) -> Step:
+    config = running.config
+    if config is None:
         return Step(Action.CREATE, "connector", spec.connector)
-    changed = sorted(key for key in wanted.keys() | running.keys() if wanted.get(key) != running.get(key))
+    changed = sorted(key for key in wanted.keys() | config.keys() if wanted.get(key) != config.get(key))
+    if not changed and running.failure is not None:
+        return Step(Action.RESTART, "connector", spec.connector, (Difference("failure", running.failure, None),))
     if not changed:
         return Step(Action.KEEP, "connector", spec.connector)
     return Step(
         Action.UPDATE,
         "connector",
         spec.connector,
-        tuple(Difference(key, _shown(key, running.get(key)), _shown(key, wanted.get(key))) for key in changed),
+        tuple(Difference(key, _shown(key, config.get(key)), _shown(key, wanted.get(key))) for key in changed),
     )
 
 

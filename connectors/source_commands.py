@@ -46,7 +46,7 @@ PasswordReference = Annotated[
     ),
 ]
 
-_MARK = {Action.CREATE: "+", Action.UPDATE: "~", Action.KEEP: "=", Action.DELETE: "-"}
+_MARK = {Action.CREATE: "+", Action.UPDATE: "~", Action.KEEP: "=", Action.DELETE: "-", Action.RESTART: "!"}
 _ERRORS = (
     *(SourceError, SettingsError, DatabaseUnavailable, DatabaseRefused, ConnectUnavailable, ConnectRefused),
     *(BrokerUnavailable, DeliveryFailed, NotReadBack, RegistryUnavailable, NotRegistered, KafkaException),

@@ -93,3 +93,10 @@ def declare(registry: CollectorRegistry) -> Metrics:
 def metrics() -> Metrics:
     """This process's metrics, on prometheus_client's own registry; for mains, which pass it on."""
     return declare(REGISTRY)
+
+
+def total(counter: Counter) -> float:
+    """The sum over a counter's labels."""
+    return sum(
+        sample.value for family in counter.collect() for sample in family.samples if sample.name.endswith("_total")
+    )

@@ -19,15 +19,17 @@ import structlog
 
 from runtime.clock import now_ms
 from runtime.embedding.select import configured_fingerprint
-from runtime.metrics import Metrics, metrics
+from runtime.metrics import Metrics, metrics, total
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings
+from runtime.topics import Topics
 from schemas.codec import Codec
 from schemas.index.contract import Generation
 from schemas.registry import Registry
 from streams.adapters import probe
 from streams.adapters.outbox import KafkaOutbox
 from streams.adapters.runner import Loop, build_app, run
+from streams.adapters.watchdog import Watchdog
 from streams.core.chunking import ChunkingParameters
 from streams.pipeline import Stage, stage
 from streams.ports import Step
@@ -106,6 +108,24 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
         def ready() -> str | None:
             return None if app.consumer.assignment() or app.assignor.assigned_actives() else "no partition assigned yet"
 
+        broker = Topics(settings.kafka.bootstrap)
+
+        def pending() -> dict[tuple[str, int], tuple[int | None, int]]:
+            mine = {(place.topic, place.partition) for place in app.consumer.assignment()}
+            lags = broker.lag(declared.group, parts.topics)
+            return {
+                (lag.topic, lag.partition): (lag.committed, broker.count_data(lag))
+                for lag in lags
+                if (lag.topic, lag.partition) in mine
+            }
+
+        Watchdog(
+            pending=pending,
+            work=lambda: total(counters.embedding_texts) + total(counters.documents),
+            waiting=lambda: loop.waiting,
+            abort=_abort,
+            limit_s=settings.stage.watchdog_s,
+        ).start()
         port = probe.serve(settings.metrics.host, settings.metrics.port, counters.registry, ready)
         log.info("worker_started", stage=name, instance=instance, topics=list(parts.topics), metrics_port=port)
         try:
@@ -122,7 +142,6 @@ def _abort(why: str) -> None:
 
 
 def _capture(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOutbox, _: Metrics) -> _Parts:
-    from runtime.topics import Topics
     from streams.adapters.sources import PostgresRows, SourceList
     from streams.steps.capture import CaptureStep
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,9 +20,9 @@ from deploy.local.commands import make_status, make_up
 from deploy.local.state import StackState
 from deploy.local.status_report import Measured, StageMeasured
 
-GET_S = 1.5
-BETWEEN_S = 0.8
-"""Two rounds of questions, each all at once, and the time between them: 3.8 s at worst, whatever is down."""
+GET_S = 1.2
+BETWEEN_S = 0.7
+"""Two rounds of questions, each all at once, and the time between them: 3.1 s at worst, whatever is down."""
 
 
 @dataclass
@@ -95,8 +96,10 @@ def rate(before: Iterable[Scrape | None], after: Iterable[Scrape | None], stage:
 async def _measure(state: StackState, key: str) -> Measured:
     workers = [(record["stage"], record["metrics"]) for record in state["processes"].values() if record.get("stage")]
     exporter = state["processes"].get("lag-exporter", {}).get("metrics")
-    # Everything asked is on this machine: no proxy of the environment stands between.
-    async with httpx.AsyncClient(timeout=GET_S, trust_env=False) as client:
+    # Everything asked is plain HTTP on this machine: no proxy stands between, and reading the certificates of the
+    # world's authorities would take longer than all answers together.
+    untrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    async with httpx.AsyncClient(timeout=GET_S, trust_env=False, verify=untrusting) as client:
         lag, generation, before = await asyncio.gather(
             _scrape(client, exporter), _generation(client, state["apis"].get("query"), key), _scrapes(client, workers)
         )

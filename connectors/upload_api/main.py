@@ -17,6 +17,8 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from connectors.connect import Connect
+from connectors.keeper import KeeperThread
 from connectors.upload_api.app import create_app
 from connectors.upload_api.checks import checks
 from connectors.upload_api.ports import Parts
@@ -82,6 +84,7 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
     progress = UploadProgress()
     tail = ProgressTail(settings.kafka.bootstrap, codec, progress, since_ms=now_ms() - WINDOW_MS)
     blobs = BlobStore(settings.blobs_url)
+    keeper = KeeperThread(Connect(settings.connect.url, timeout_s=5, deadline_s=5))
     parts = Parts(
         sender=producer,
         encoder=codec,
@@ -100,9 +103,11 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
         _clear_spool(settings)
         directory.start()
         tail.start()
+        keeper.start()
         try:
             yield
         finally:
+            await asyncio.to_thread(keeper.close)
             tail.close()
             directory.close()
             await asyncio.to_thread(producer.close)

@@ -204,9 +204,9 @@ def _tell(now: state.StackState, told: dict[str, str], report: Reporter) -> None
         if told.get(name) == seen:
             continue
         told[name] = seen
-        if seen in {"starting", "waiting"}:
+        if seen == "starting":
             report.begin(name, seen)
-        else:
+        elif seen != "waiting":
             report.end(name, seen)
 
 

@@ -47,6 +47,7 @@ class Loop:
     sleep: Callable[[float], Any] = asyncio.sleep
     monotonic: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
+    waiting: bool = False
     _parked: deque[float] = field(default_factory=deque)
 
     async def settle(self, batch: Sequence[Inbound]) -> None:
@@ -66,7 +67,9 @@ class Loop:
                 tries += 1
                 backoff = min(self.retry_max_s, 0.1 * 2 ** min(tries, 12)) * (0.5 + self.jitter())
                 log.warning("retrying", stage=self.step.name, records=len(left), tries=tries, cause=cause)
+                self.waiting = True
                 await self.sleep(max(pause, backoff))
+                self.waiting = False
             waiting = left
 
     async def _settle(self, record: Inbound, outcome: Outcome, tries: int) -> Outcome:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,10 +29,16 @@ from streams.ports import Clock, Inbound, IndexStore, Outbox, PermanentFailure, 
 from streams.steps.commit import Batch, commit
 from streams.steps.failures import failed_receipt
 
+_AT_ONCE = 256
+"""Texts embedded before the count moves on: a worker on a large document shows that it lives, in bounded memory."""
+
+_SPARE = 4096
+"""Vectors kept for a batch that is handed in again (6 MB at 384 dimensions)."""
+
 
 @dataclass(frozen=True)
 class IndexStep:
-    """Step of the stage `index`. generation names the collections the store writes to."""
+    """Step of the stage `index`. generation names the collections the store writes to; spare is the step's own."""
 
     codec: Codec
     index: IndexStore
@@ -43,6 +49,7 @@ class IndexStep:
     generation: str
     parameters: ChunkingParameters = field(default_factory=ChunkingParameters)
     name: str = "index"
+    spare: dict[tuple[str, str], Vector] = field(default_factory=dict)
 
     async def handle(self, batch: Sequence[Inbound]) -> list[Outcome]:
         """As Step.handle. The work is done in a thread: stores and models are waited for, or let go of the GIL."""
@@ -169,16 +176,29 @@ class IndexStep:
         missing = [hashed for hashed in texts if hashed not in vectors]
         if not missing:
             return vectors, []
-        result = self.embedder.embed_documents([texts[hashed] for hashed in missing])
-        self.metrics.embedding_calls.inc(result.calls)
-        self.metrics.embedding_texts.inc(len(missing))
-        self.metrics.embedding_tokens.inc(result.tokens)
         model = self.embedder.fingerprint.key()
         computed = []
-        for hashed, vector in zip(missing, result.vectors, strict=True):
-            vectors[hashed] = np.asarray(vector, dtype=np.float32)
-            computed.append(Embedding(tenant, model, hashed, vectors[hashed].astype("<f4").tobytes()))
+        for at in range(0, len(missing), _AT_ONCE):
+            part = missing[at : at + _AT_ONCE]
+            for hashed, vector in self._embed(tenant, {hashed: texts[hashed] for hashed in part}).items():
+                vectors[hashed] = vector
+                computed.append(Embedding(tenant, model, hashed, vector.astype("<f4").tobytes()))
         return vectors, computed
+
+    def _embed(self, tenant: str, texts: Mapping[str, str]) -> dict[str, Vector]:
+        """Vectors by text hash. What was computed for a batch that then failed is not computed again."""
+        found = {hashed: self.spare[tenant, hashed] for hashed in texts if (tenant, hashed) in self.spare}
+        new = [hashed for hashed in texts if hashed not in found]
+        if new:
+            result = self.embedder.embed_documents([texts[hashed] for hashed in new])
+            self.metrics.embedding_calls.inc(result.calls)
+            self.metrics.embedding_texts.inc(len(new))
+            self.metrics.embedding_tokens.inc(result.tokens)
+            if len(self.spare) + len(new) > _SPARE:
+                self.spare.clear()
+            for hashed, vector in zip(new, result.vectors, strict=True):
+                found[hashed] = self.spare[tenant, hashed] = np.asarray(vector, dtype=np.float32)
+        return found
 
     def _raise_barrier(self, change: DocumentChange) -> None:
         """End every older document of a source: first the barrier, by which readers hide them; then the marks."""

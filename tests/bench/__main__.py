@@ -101,13 +101,13 @@ def _restart(running: stack.Stack) -> dict[str, float]:
 
 def _table(found: dict[str, Any]) -> str:
     fresh, through = found["freshness"], found["throughput"]
+    verdict = "kept" if fresh["good"] else "NOT KEPT"
     lines = [
-        f"freshness   {fresh['count']} updates, missing {fresh['missing']}: p50 {fresh['p50']:.3f} s, "
-        f"p95 {fresh['p95']:.3f} s, max {fresh['max']:.3f} s",
-        f"            wanted: p50 < {freshness.P50_S:g} s, p95 < {freshness.P95_S:g} s, none missing: "
-        + ("kept" if fresh["good"] else "NOT KEPT"),
-        f"throughput  {through['documents']} documents, {through['chunks']} chunks in {through['seconds']} s, missing "
-        f"{through['missing']}: {through['documents_per_second']} documents/s, {through['chunks_per_second']} chunks/s",
+        f"freshness   {fresh['count']} updates, missing {fresh['missing']}",
+        f"            p50 {fresh['p50']:.3f} s, p95 {fresh['p95']:.3f} s, max {fresh['max']:.3f} s",
+        f"            promised p50 < {freshness.P50_S:g} s, p95 < {freshness.P95_S:g} s, none missing: {verdict}",
+        f"throughput  {through['documents']} documents, {through['chunks']} chunks, missing {through['missing']}",
+        f"            {through['documents_per_second']} documents/s, {through['chunks_per_second']} chunks/s",
     ]
     if restart := found.get("restart"):
         lines.append(f"restart     down {restart['down']} s, up {restart['up']} s")

@@ -58,6 +58,10 @@ def test_kafka_should_have_the_local_settings(services: dict[str, Any], context:
     assert services["kafka"]["volumes"] == [f"kafka:{environment['KAFKA_LOG_DIRS']}"]
 
 
+def test_connect_should_have_a_secret_since_it_refuses_to_start_without_the_folder(services: dict[str, Any]) -> None:
+    assert services["connect"]["secrets"]
+
+
 def test_connect_should_have_the_local_settings(context: Context) -> None:
     assert_same(
         read_properties("connect.properties"),

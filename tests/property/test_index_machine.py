@@ -259,6 +259,29 @@ def test_unchanged_text_is_never_embedded_again() -> None:
     }  # fmt: skip
 
 
+def test_a_batch_that_failed_after_embedding_is_not_embedded_again() -> None:
+    """The store is away after the model was paid: the retry uses what was computed, for this tenant only."""
+    index, embedder = FakeIndex(), CountingEmbedder()
+    step = make_step(index, embedder)
+    batch = [inbound(make_change("a", 1, "one two three.\n\nfour five six seven eight nine ten."))]
+
+    def away(name: str) -> None:
+        if name == "write_chunks":
+            raise TemporaryFailure("away")
+
+    index.before_call = away
+    (first,) = step.handle_now(batch)
+    paid = len(embedder.texts)
+    index.before_call = lambda _: None
+    (second,) = step.handle_now(batch)
+
+    assert isinstance(first, Retry)
+    assert isinstance(second, Done)
+    assert paid > 0
+    assert len(embedder.texts) == paid
+    assert {tenant for tenant, _ in step.spare} == {"t"}
+
+
 def test_a_refused_document_is_rejected_and_its_neighbours_are_indexed() -> None:
     """One change the store refuses is found by halving the batch; the others are done."""
     index = FakeIndex(refuse_text="poison")

@@ -248,6 +248,7 @@ def test_a_taken_port_should_not_stop_the_stack(tmp_path: Path) -> None:
     port = int(first.server("postgres")["dsn"].rsplit(":", 1)[1].split("/")[0])
     first.stop()
     with socket.socket() as taker:
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taker.bind(("127.0.0.1", port))
         taker.listen()
         stack.start(tmp_path / "home", only=["postgres"], usual_ports=False, tied=True)

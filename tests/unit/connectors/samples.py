@@ -38,5 +38,5 @@ TABLE = SourceTable(
     identity_index=None,
     readable=True,
 )
-STREAMING = Slot(True, "reserved", 0, "0/1")
+STREAMING = Slot(True, "reserved", 0, 100)
 LOST = Slot(False, "lost", None, None)

@@ -20,7 +20,7 @@ def config(epoch: int) -> dict[str, str]:
     return connector_config(CHECKED, ADDRESS, epoch=epoch, registry_url="http://r")
 
 
-APPLIED = Running(config(2), TABLES, True, STREAMING, STORED)
+APPLIED = Running(config(2), TABLES, True, STREAMING, STORED, read_to=100)
 
 
 def plan_for(running: Running, *, resnapshot: bool = False, wanted: Mapping[str, str] | None = None) -> Plan:
@@ -77,6 +77,7 @@ def test_a_changed_definition_keeps_the_epoch_and_says_what_it_leaves() -> None:
         (replace(APPLIED, slot=None), "slot is gone"),
         (replace(APPLIED, slot=LOST), "slot is lost"),
         (replace(APPLIED, config=None), "connector is gone"),
+        (replace(APPLIED, read_to=99), "slot was made anew"),
         (replace(APPLIED, definition=replace(STORED, removed=True)), "removed before"),
     ],
 )
@@ -87,6 +88,15 @@ def test_changes_that_may_have_been_missed_begin_a_new_epoch(running: Running, r
     assert plan.epoch.barrier
     assert reason in (plan.epoch.renewal or "")
     assert actions(plan)["definition"] is Action.UPDATE
+
+
+def test_a_failed_connector_is_started_again_and_its_failure_told() -> None:
+    (step,) = plan_for(replace(APPLIED, failure="disk full")).changes
+    assert (step.what, step.action) == ("connector", Action.RESTART)
+    assert "disk full" in str(step)
+    changed = {**config(2), "poll.interval.ms": "1"}
+    (step,) = plan_for(replace(APPLIED, failure="disk full"), wanted=changed).changes
+    assert step.action is Action.UPDATE
 
 
 def test_an_asked_for_snapshot_begins_a_new_epoch_and_drops_the_slot() -> None:

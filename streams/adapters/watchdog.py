@@ -1,0 +1,66 @@
+"""Ends a worker that makes no progress although records wait for it: its supervisor starts it anew.
+
+Before this: `bootstrap.py`. Faust has been seen to stop committing, or fetching, without a word. What counts is what
+the broker says of this worker's partitions and what its own counters say; a worker that waits for something that is
+away is not stuck.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+from confluent_kafka import KafkaException
+
+from runtime.topics import BrokerUnavailable
+
+log = structlog.get_logger()
+
+
+class Watchdog:
+    """Looks every few seconds, from a thread of its own.
+
+    pending: of each partition of this worker the committed offset and how many records wait behind it. work: a number
+    that grows while work is done. waiting: whether the loop waits for something that is away. abort: ends the process.
+    """
+
+    def __init__(
+        self,
+        *,
+        pending: Callable[[], Mapping[tuple[str, int], tuple[int | None, int]]],
+        work: Callable[[], float],
+        waiting: Callable[[], bool],
+        abort: Callable[[str], None],
+        limit_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pending, self._work, self._waiting, self._abort = pending, work, waiting, abort
+        self._limit_s = limit_s
+        self._monotonic = monotonic
+        self._last: object = None
+        self._since = monotonic()
+
+    def start(self, *, every_s: float = 15.0) -> None:
+        """Begin to look."""
+
+        def run() -> None:
+            while True:
+                time.sleep(every_s)
+                try:
+                    self.look()
+                except (BrokerUnavailable, KafkaException) as error:
+                    log.warning("watchdog_cannot_see", reason=str(error)[:200])
+
+        threading.Thread(target=run, name="watchdog", daemon=True).start()
+
+    def look(self) -> None:
+        """One look; aborts if nothing has moved for the limit although records wait. Raises BrokerUnavailable."""
+        pending = self._pending()
+        now = self._monotonic()
+        state = ({place: committed for place, (committed, _) in pending.items()}, self._work())
+        if self._waiting() or state != self._last or not any(records for _, records in pending.values()):
+            self._last, self._since = state, now
+        elif now - self._since > self._limit_s:
+            self._abort(f"no progress for {now - self._since:.0f} s although records wait")
