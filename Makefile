@@ -67,5 +67,6 @@ format: $(STAMP) ## Bring the code into shape
 lock: $(STAMP) ## Pin anew what pyproject.toml allows
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --group dev --all-extras -o requirements.lock pyproject.toml
+	@$(BIN)/python -m deploy.images.packages
 	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile --quiet --universal --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header -o requirements-bootstrap.lock -

@@ -9,7 +9,6 @@ the first change, and a new epoch is stored last, when its barriers are out.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from connectors.bases import make_bases
@@ -20,17 +19,12 @@ from connectors.definitions import Definitions, send_barriers, write_definition
 from connectors.plan import Plan, Running, decide_epoch, make_plan, removal_plan
 from connectors.preflight import CheckedSource, check_source
 from connectors.source import to_yaml
+from connectors.waiting import NotRunning, Progress, await_streaming
 from runtime.producer import ConfirmedProducer, Delivery
 from runtime.topics import Topics
 from schemas.codec import Codec
 from schemas.records import SourceDefinition
 from schemas.source import SourceSpec
-
-Progress = Callable[[str], None]
-
-
-class NotRunning(Exception):
-    """The connector did not come up in time, or failed; the text is its cause in its own words."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +76,9 @@ class SourceStatus:
         applied = self.definition is not None and not self.definition.removed
         slot_well = self.slot is not None and not self.slot.lost
         return applied and slot_well and self.connector is not None and self.connector.running
+
+
+__all__ = ["NotRunning", "Places", "Prepared", "SourceStatus", "apply", "look", "prepare", "remove", "status"]
 
 
 def look(spec: SourceSpec, places: Places, database: Database) -> Running:
@@ -151,17 +148,10 @@ def apply(
         write_definition(places.producer, places.codec, before)
     if epoch.reset:
         _reset(spec, places, database, progress)
-    if places.connect.config(spec.connector) != prepared.config:
-        if wrong := places.connect.validate(prepared.config):
-            raise ConnectRefused(f"{spec.connector}: {'; '.join(f'{k}: {v}' for k, v in wrong.items())}", wrong)
-        progress(f"connector {spec.connector}: configuration")
-        places.connect.put_config(spec.connector, prepared.config)
-    elif prepared.running.failure is not None:
-        progress(f"connector {spec.connector}: starting again")
-        places.connect.restart_failed(spec.connector)
-    if epoch.reset:
-        places.connect.resume(spec.connector)
-    state = _await_streaming(spec, places, database, wait_s, progress)
+    _configure(prepared, places, progress)
+    state = await_streaming(
+        spec, places.connect, database, wait_s=wait_s, progress=progress, past_failure=prepared.running.failure
+    )
     if epoch.number != before.epoch:
         cause = _end_old_documents(prepared, places) if epoch.barrier else None
         progress(f"epoch {epoch.number} begins" + ("" if cause is None else ", documents of earlier ones end"))
@@ -202,45 +192,26 @@ def remove(spec: SourceSpec, places: Places, database: Database, *, delete_docum
     return plan
 
 
+def _configure(prepared: Prepared, places: Places, progress: Progress) -> None:
+    name = prepared.checked.spec.connector
+    if places.connect.config(name) != prepared.config:
+        if wrong := places.connect.validate(prepared.config):
+            raise ConnectRefused(f"{name}: {'; '.join(f'{k}: {v}' for k, v in wrong.items())}", wrong)
+        progress(f"connector {name}: configuration")
+        places.connect.put_config(name, prepared.config)
+    elif prepared.running.failure is not None:
+        progress(f"connector {name}: starting again")
+        places.connect.restart_failed(name)
+    if prepared.plan.epoch.reset:
+        places.connect.resume(name)
+
+
 def _reset(spec: SourceSpec, places: Places, database: Database, progress: Progress) -> None:
     progress(f"connector {spec.connector}: stopping, to begin anew")
     if places.connect.config(spec.connector) is not None:
         places.connect.stop(spec.connector)
         places.connect.forget_offsets(spec.connector)
     database.drop_slot(object_name(spec.name))
-
-
-def _await_streaming(
-    spec: SourceSpec, places: Places, database: Database, wait_s: float, progress: Progress
-) -> ConnectorState:
-    deadline = time.monotonic() + wait_s
-    told = ""
-    while True:
-        state = places.connect.status(spec.connector)
-        slot = database.slot(object_name(spec.name))
-        if state is not None and state.failure is not None:
-            raise NotRunning(f"{spec.connector} failed: {state.failure}")
-        if state is not None and state.running and slot is not None and slot.active:
-            progress(f"connector {spec.connector}: running, changes are streamed")
-            return state
-        now = _phase(state, slot)
-        if now != told:
-            progress(f"connector {spec.connector}: {now}")
-            told = now
-        if time.monotonic() > deadline:
-            raise NotRunning(
-                f"{spec.connector} is not streaming after {wait_s:g} s ({now}); it goes on by itself, and running "
-                "`sources apply` again waits on"
-            )
-        time.sleep(0.25)
-
-
-def _phase(state: ConnectorState | None, slot: Slot | None) -> str:
-    if state is None or not state.tasks:
-        return "starting"
-    if state.running and slot is not None:
-        return "taking the snapshot"
-    return "/".join([state.state.lower(), *(task.state.lower() for task in state.tasks)])
 
 
 def _end_old_documents(prepared: Prepared, places: Places) -> Delivery:

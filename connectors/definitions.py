@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+import stamina
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from runtime.producer import ConfirmedProducer, Delivery, Outgoing
@@ -29,8 +30,14 @@ class Definitions:
     def read(self) -> dict[str, SourceDefinition]:
         """The newest definition of each source, by `tenant/name`; removed ones are among them.
 
-        Raises BrokerUnavailable, also if the topic is not there: `thalweg topics apply` makes it.
+        Raises BrokerUnavailable after a few tries, also if the topic is not there: `thalweg topics apply` makes it.
         """
+        for attempt in stamina.retry_context(on=BrokerUnavailable, attempts=4, timeout=self._timeout_s, wait_max=2.0):
+            with attempt:
+                return self._read()
+        raise AssertionError("unreachable: the retry context raises its last error")
+
+    def _read(self) -> dict[str, SourceDefinition]:
         consumer = Consumer(
             {
                 "bootstrap.servers": self._bootstrap,

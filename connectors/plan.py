@@ -98,8 +98,8 @@ def decide_epoch(spec: SourceSpec, running: Running, *, resnapshot: bool = False
     """In which epoch the source's changes are to be stamped.
 
     A new one begins when changes may have been missed: the slot or the connector is gone, the slot is another one or
-    its log is lost, the source was removed in the meantime; or a person asks for it. A connector that already stamps a later epoch than
-    the stored one means that an earlier `apply` was cut off: it is finished, not begun again.
+    its log is lost, the source was removed in the meantime; or a person asks for it. A connector that already stamps a
+    later epoch than the stored one means that an earlier `apply` was cut off: it is finished, not begun again.
     """
     stored = running.definition
     ahead = epoch_of(running.config) if running.config else 0

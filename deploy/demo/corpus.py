@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -175,18 +175,21 @@ def _licences() -> Iterator[tuple[str, str]]:
 
 def _descriptions() -> Iterator[tuple[str, str]]:
     """Long descriptions in Markdown: of packages one may know, then of any."""
-    found = {item.name.lower(): item for item in _distributions()}
-    for name in dict.fromkeys([*_DESCRIBED, *found]):
-        metadata = found[name].metadata if name in found else None
-        if not isinstance(metadata, Message) or "markdown" not in str(metadata.get("Description-Content-Type")):
+    known = (found for name in _DESCRIBED for found in importlib.metadata.distributions(name=name))
+    told = set()
+    for found in chain(known, _distributions()):
+        metadata, name = found.metadata, found.name.lower()
+        if name in told or not isinstance(metadata, Message):
             continue
+        told.add(name)
         text = str(metadata.get_payload() or metadata.get("Description") or "")
-        if len(text) > 1_000:
+        if "markdown" in str(metadata.get("Description-Content-Type")) and len(text) > 1_000:
             yield name, text
 
 
-def _distributions() -> list[importlib.metadata.Distribution]:
-    return sorted(importlib.metadata.distributions(), key=lambda found: found.name.lower())
+def _distributions() -> Iterator[importlib.metadata.Distribution]:
+    """All installed, by name; nothing is read before the first is asked for."""
+    yield from sorted(importlib.metadata.distributions(), key=lambda found: found.name.lower())
 
 
 def _statuses() -> Iterable[tuple[str, ...]]:

@@ -30,6 +30,7 @@ WELL_AFTER_S = 30.0
 # Deaths before it ever served; then it is a fault that waiting does not cure, and `up` must say so.
 FIRST_TRIES = 4
 ASK_EVERY_S = 0.15
+CLEAN_END = "ended with status 0"
 
 
 def delay(deaths: int, draw: Callable[[float, float], float] = random.uniform) -> float:
@@ -106,7 +107,9 @@ class Keeper:
             except (LocalStackError, OSError) as error:
                 reason = str(error)
             served = self._state == "ready"
-            deaths = 1 if served and time.monotonic() - began > WELL_AFTER_S else deaths + 1
+            # One that served and ends by itself asks to be started anew (capture, when the list of sources changes).
+            well = served and (reason == CLEAN_END or time.monotonic() - began > WELL_AFTER_S)
+            deaths = 1 if well else deaths + 1
             self._log.write(f"--- {self.server.name}: {reason}\n".encode())
             if not self._first.done() and (deaths >= FIRST_TRIES or self._out_of_time(began)):
                 self._give_up(reason)

@@ -66,7 +66,8 @@ max_replication_slots = 50
 max_slot_wal_keep_size = '2GB'
 wal_sender_timeout = '60s'
 password_encryption = 'scram-sha-256'
-max_connections = 60
+# A source takes up to three.
+max_connections = 200
 shared_buffers = '64MB'
 logging_collector = off
 log_timezone = 'UTC'

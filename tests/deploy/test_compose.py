@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from deploy.local import apps, parts, plan, toolchain
+from deploy.local import apps, plan, recipes, toolchain
 from deploy.local.ports import DEFAULTS
 from deploy.local.server import Context, Server
 from streams.pipeline import STAGES
@@ -121,7 +121,7 @@ def test_all_named_things_should_be_declared_and_used(
 def test_every_image_should_be_pinned_to_the_version_that_deploy_local_runs(services: dict[str, Any]) -> None:
     tags = dict(service["image"].rsplit(":", 1) for service in services.values())
     assert all(re.fullmatch(r"\d+(\.\d+)*", tag) for tag in tags.values()), tags
-    lock = parts.locked()
+    lock = recipes.locked()
     assert tags.pop("apache/kafka") == lock["kafka"]["version"]
     assert tags.pop("apicurio/apicurio-registry") == lock["registry"]["version"]
     assert tags.pop("semitechnologies/weaviate") == lock["weaviate"]["version"].removeprefix("v")

@@ -1,6 +1,9 @@
 """The images: from the lock, as an ordinary account, and each with no more than it needs."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,6 +68,41 @@ def test_each_image_should_hold_only_the_code_of_its_own_packages() -> None:
     assert code("upload") == ground | {"connectors"}
     assert code("query") == ground | {"query_api"}
     assert code("tools") == ground | {"streams", "connectors", "query_api"}
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "target", "modules"),
+    [
+        (THALWEG, "streams", ["streams.commands", "streams.bootstrap"]),
+        (THALWEG, "upload", ["connectors.upload_api.main"]),
+        (THALWEG, "query", ["query_api.bootstrap"]),
+        (THALWEG, "tools", ["connectors.commands", "query_api.commands", "runtime.commands", "streams.commands"]),
+        (THALWEG, "model", ["deploy.local.parts", "runtime.embedding.local_build"]),
+        (CONNECT, "jars", ["deploy.local.parts"]),
+    ],
+)
+def test_the_code_in_an_image_should_need_none_that_is_not_there(
+    dockerfile: str, target: str, modules: list[str], tmp_path: Path
+) -> None:
+    for word, rest in lineage(dockerfile, target):
+        if word != "COPY" or rest.startswith("--"):
+            continue
+        *sources, into = rest.split()
+        for source in sources:
+            place = tmp_path / (into + Path(source).name if into.endswith("/") else into)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(ROOT / source)
+    # The checkout may be installed here: what is imported from there would be missing in the image.
+    ours = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    code = f"import sys, {', '.join(modules)}\n"
+    code += f"print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] in {ours!r}), sep=chr(10))"
+    command = [sys.executable, "-P", "-c", code]
+    environment = {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    imported = done.stdout.split()
+    assert len(imported) > len(modules)
+    assert [file for file in imported if not Path(file).is_relative_to(tmp_path)] == []
 
 
 @pytest.mark.parametrize("image", packages.IMAGES)

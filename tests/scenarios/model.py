@@ -37,9 +37,9 @@ class Checks(_Part):
 class Step(Checks):
     """SQL and what comes of it.
 
-    do: each is one transaction; `{table}` is the table, `{tag}` a word that no other run has. changes: how many changes the connector must make of it.
-    embedded: texts sent to the model. outcomes: how the changes end, by the stage of the last receipt. records_hold: a
-    text that must be in what the connector wrote, which proves that the case in question did arise.
+    do: each is one transaction; `{table}` is the table, `{tag}` a word that no other run has. changes: how many changes
+    the connector must make of it. embedded: texts sent to the model. outcomes: how the changes end, by the stage of the
+    last receipt. records_hold: a text that must be in what the connector wrote, which proves that the case did arise.
     """
 
     do: list[str] = Field(min_length=1)

@@ -45,7 +45,7 @@ def test_connect_should_take_records_as_large_as_the_broker_and_keep_passwords_o
 ) -> None:
     settings = connect.worker_settings(context)
     assert settings["producer.max.request.size"] == 40 * 1024 * 1024
-    assert settings["exactly.once.source.support"] == "enabled"
+    assert settings["exactly.once.source.support"] == "disabled"
     assert settings["listeners"] == "http://127.0.0.1:8083"
     assert settings["config.providers.directory.param.allowed.paths"] == context.home.connector_secrets
     assert settings["plugin.path"] == "/parts/debezium,/parts/avro-converter"

@@ -18,19 +18,13 @@ PROMISED = {
 }
 
 
-def thalweg(*arguments: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, in an empty home, with these variables."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("THALWEG_")}
-    own = {"THALWEG_HOME": str(folder), "PYTHONPATH": str(code_root()), "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "thalweg", *arguments],
-        env={**kept, **own, **settings},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+@pytest.fixture(autouse=True)
+def empty_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the caller's, and a home without a stack."""
+    for name in [name for name in os.environ if name.startswith("THALWEG_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("THALWEG_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
 
 
 def test_every_promised_command_is_in_the_table() -> None:
@@ -86,24 +80,47 @@ def test_an_unknown_command_near_none_gets_no_suggestion(capsys: pytest.CaptureF
     assert "did you mean" not in told
 
 
-@pytest.mark.parametrize("command", [("search", "words"), ("worker", "index"), ("lag-exporter",), ("config", "show")])
+@pytest.mark.parametrize("command", [["search", "words"], ["worker", "index"], ["lag-exporter"], ["config", "show"]])
 @pytest.mark.parametrize(
-    ("variable", "value", "named"),
+    "wrong",
     [("THALWEG_KAFKA__BOOTSTRAPP", "x:1", "THALWEG_KAFKA__BOOTSTRAPP"), ("THALWEG_QUERY__PORT", "many", "query.port")],
 )
-def test_a_wrong_setting_ends_any_command_with_code_2_and_one_line_naming_it(
-    command: tuple[str, ...], variable: str, value: str, named: str, tmp_path: Path
+def test_a_wrong_setting_ends_any_command_with_code_2_and_one_line_that_names_it(
+    command: list[str],
+    wrong: tuple[str, str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ended = thalweg(*command, folder=tmp_path, **{variable: value})
+    variable, value, named = wrong
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+
+    told = capsys.readouterr()
+    assert ended.value.code == 2
+    assert len(told.err.strip().splitlines()) == 1
+    assert named in told.err
+    assert not told.out
+
+
+def test_status_of_a_home_without_a_stack_says_so_with_code_3(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["status"])
+
+    assert ended.value.code == 3
+    assert "thalweg up" in capsys.readouterr().out
+
+
+def test_the_module_is_the_command() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "thalweg", "serach"],
+        env={**os.environ, "PYTHONPATH": str(code_root())},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
     assert ended.returncode == 2
-    assert len(ended.stderr.strip().splitlines()) == 1
-    assert named in ended.stderr
-    assert not ended.stdout
-
-
-def test_status_of_a_home_without_a_stack_says_so_with_code_3(tmp_path: Path) -> None:
-    ended = thalweg("status", folder=tmp_path)
-
-    assert ended.returncode == 3
-    assert "thalweg up" in ended.stdout
+    assert "did you mean `search`?" in ended.stderr
