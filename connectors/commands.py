@@ -59,7 +59,7 @@ def publish(
 
     Every line is checked before the first is published. --knowledge-base stands in where a line names none.
     """
-    settings = _settings()
+    settings = load_settings()
     try:
         lines = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
         events = read_lines(lines.split("\n"), tenant=settings.tenant, knowledge_base=knowledge_base, source=source)
@@ -93,7 +93,7 @@ def upload(
     as_json: AsJson = False,
 ) -> None:
     """Upload files and wait until they are searchable. Exit code 1 if any failed, with the reasons."""
-    settings = _settings()
+    settings = load_settings()
     fields = {"knowledge_base": knowledge_base, "title": title, "metadata": metadata, "access": access}
     try:
         files = find_files(paths)
@@ -184,14 +184,6 @@ def _show_outcomes(outcomes: list[Outcome], *, as_json: bool) -> None:
 def _bar(*, quiet: bool) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True), disable=quiet)
-
-
-def _settings() -> Settings:
-    try:
-        # The key is the caller's, no setting: load_settings would refuse its name.
-        return load_settings({name: value for name, value in os.environ.items() if name != KEY_VARIABLE})
-    except SettingsError as error:
-        _fail(str(error))
 
 
 def _key(settings: Settings) -> str:

@@ -26,7 +26,7 @@ from connectors.secrets import LocalSecrets, local_secrets
 from connectors.source import find_dsn, load_source
 from runtime.directory import NotReadBack
 from runtime.producer import ConfirmedProducer, DeliveryFailed
-from runtime.settings import Settings, SettingsError, load_with_origin
+from runtime.settings import Settings, load_with_origin
 from runtime.topics import BrokerUnavailable, Topics
 from schemas.codec import Codec
 from schemas.registry import NotRegistered, Registry, RegistryUnavailable
@@ -48,7 +48,7 @@ PasswordReference = Annotated[
 
 _MARK = {Action.CREATE: "+", Action.UPDATE: "~", Action.KEEP: "=", Action.DELETE: "-", Action.RESTART: "!"}
 _ERRORS = (
-    *(SourceError, SettingsError, DatabaseUnavailable, DatabaseRefused, ConnectUnavailable, ConnectRefused),
+    *(SourceError, DatabaseUnavailable, DatabaseRefused, ConnectUnavailable, ConnectRefused),
     *(BrokerUnavailable, DeliveryFailed, NotReadBack, RegistryUnavailable, NotRegistered, KafkaException),
     work.NotRunning,
 )

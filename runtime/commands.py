@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from runtime.settings import Settings, SettingsError, load_settings
+from runtime.settings import Settings, load_settings
 from runtime.topics import Applied, BrokerUnavailable, Topics
 from schemas.catalog import Topic, topics
 from schemas.compatibility import NothingCompared, against_ref
@@ -40,7 +40,7 @@ def _group() -> None:
 def topics_apply(as_json: AsJson = False, replication: Replication = 1) -> None:
     """Make every topic, or bring its configuration to what its file says. Twice changes nothing."""
     try:
-        done = apply_topics(_settings(), replication=replication)
+        done = apply_topics(load_settings(), replication=replication)
     except BrokerUnavailable as error:
         raise _failed(str(error)) from error
     if as_json:
@@ -56,7 +56,7 @@ def schemas_check(against: Against = None, as_json: AsJson = False) -> None:
     if against is not None:
         _check_against(against, as_json=as_json)
         return
-    registry = Registry(_settings().registry.url)
+    registry = Registry(load_settings().registry.url)
     try:
         found = {topic.subject: registry.check(topic) for topic in _with_schema()}
     except RegistryUnavailable as error:
@@ -76,7 +76,7 @@ def schemas_check(against: Against = None, as_json: AsJson = False) -> None:
 def schemas_register(as_json: AsJson = False) -> None:
     """Register our schemas. Twice changes nothing."""
     try:
-        ids = register_schemas(_settings())
+        ids = register_schemas(load_settings())
     except (RegistryUnavailable, IncompatibleSchema) as error:
         raise _failed(str(error)) from error
     if as_json:
@@ -114,13 +114,6 @@ def register_schemas(settings: Settings) -> dict[str, int]:
 
 def _with_schema() -> list[Topic]:
     return [topic for topic in topics().values() if topic.record is not None]
-
-
-def _settings() -> Settings:
-    try:
-        return load_settings()
-    except SettingsError as error:
-        raise _failed(str(error)) from error
 
 
 def _failed(text: str) -> typer.Exit:

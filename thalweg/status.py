@@ -6,10 +6,9 @@ Before: the stack's state tells where each process serves its metrics. After: `t
 from __future__ import annotations
 
 import asyncio
-import math
 import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,14 +28,12 @@ BETWEEN_S = 0.7
 class Scrape:
     """What one `/metrics` page says, as far as it matters here.
 
-    ended: changes by stage. depth: records that wait, by stage. buckets: freshness, changes by upper bound in seconds,
-    cumulative as Prometheus counts them, all sources together.
+    ended: changes by stage. depth: records that wait, by stage.
     """
 
     at: float
     ended: dict[str, float] = field(default_factory=dict)
     depth: dict[str, float] = field(default_factory=dict)
-    buckets: dict[float, float] = field(default_factory=dict)
 
 
 def measure(state: StackState) -> Measured:
@@ -58,28 +55,7 @@ def read_page(text: str, at: float) -> Scrape:
                 found.ended[stage] = found.ended.get(stage, 0) + sample.value
             elif sample.name == "thalweg_queue_depth":
                 found.depth[sample.labels["stage"]] = sample.value
-            elif sample.name == "thalweg_freshness_seconds_bucket":
-                bound = float(sample.labels["le"])
-                found.buckets[bound] = found.buckets.get(bound, 0) + sample.value
     return found
-
-
-def quantile(buckets: Mapping[float, float], share: float) -> float | None:
-    """The value below which `share` of the observations lie, in the buckets' unit; None without observations.
-
-    Linear within a bucket, as Prometheus' histogram_quantile does it; in the last, open bucket its lower bound.
-    """
-    bounds = sorted(buckets)
-    total = buckets[bounds[-1]] if bounds else 0
-    if total <= 0:
-        return None
-    rank, lower, below = share * total, 0.0, 0.0
-    for bound in bounds:
-        count = buckets[bound]
-        if count >= rank and count > below:
-            return lower if math.isinf(bound) else lower + (bound - lower) * (rank - below) / (count - below)
-        lower, below = bound, count
-    return lower
 
 
 def rate(before: Iterable[Scrape | None], after: Iterable[Scrape | None], stage: str) -> float | None:
@@ -100,8 +76,8 @@ async def _measure(state: StackState, key: str) -> Measured:
     # world's authorities would take longer than all answers together.
     untrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     async with httpx.AsyncClient(timeout=GET_S, trust_env=False, verify=untrusting) as client:
-        lag, generation, before = await asyncio.gather(
-            _scrape(client, exporter), _generation(client, state["apis"].get("query"), key), _scrapes(client, workers)
+        lag, told, before = await asyncio.gather(
+            _scrape(client, exporter), _told(client, state["apis"].get("query"), key), _scrapes(client, workers)
         )
         await asyncio.sleep(BETWEEN_S)
         after = await _scrapes(client, workers)
@@ -113,9 +89,7 @@ async def _measure(state: StackState, key: str) -> Measured:
             lag=None if depth is None else int(depth),
             rate=rate([before[at] for at in mine], [after[at] for at in mine], name),
         )
-    buckets = _sum(scrape.buckets for scrape in after if scrape is not None)
-    freshness = {name: _rounded(quantile(buckets, share)) for name, share in (("p50", 0.5), ("p95", 0.95))}
-    return Measured(stages=stages, generation=generation, freshness=freshness)
+    return Measured(stages=stages, generation=told.generation, freshness={"p50": told.p50, "p95": told.p95})
 
 
 async def _scrapes(client: httpx.AsyncClient, workers: Iterable[tuple[str, str]]) -> list[Scrape | None]:
@@ -134,29 +108,24 @@ async def _scrape(client: httpx.AsyncClient, url: str | None) -> Scrape | None:
         return None
 
 
-async def _generation(client: httpx.AsyncClient, url: str | None, key: str) -> str | None:
-    """The live generation's name, as the query API says."""
+@dataclass(frozen=True)
+class _Told:
+    """What the query API says: the live generation, and freshness over its last five minutes, in seconds."""
+
+    generation: str | None = None
+    p50: float | None = None
+    p95: float | None = None
+
+
+async def _told(client: httpx.AsyncClient, url: str | None, key: str) -> _Told:
     if url is None:
-        return None
+        return _Told()
     try:
         async with asyncio.timeout(GET_S):
             answered = await client.get(f"{url}/v1/stats", headers={"Authorization": f"Bearer {key}"})
-        return str(answered.json()["generation"]) if answered.is_success else None
+        if not answered.is_success:
+            return _Told()
+        stats = answered.json()
+        return _Told(str(stats["generation"]), stats["freshness"]["p50"], stats["freshness"]["p95"])
     except (httpx.HTTPError, TimeoutError, ValueError, KeyError):
-        return None
-
-
-def _sum(pages: Iterable[Mapping[float, float]]) -> dict[float, float]:
-    total: dict[float, float] = {}
-    for page in pages:
-        for bound, count in page.items():
-            total[bound] = total.get(bound, 0) + count
-    return total
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 3)
-
-
-up = make_up(measure)
-status = make_status(measure)
+        return _Told()

@@ -176,7 +176,9 @@ def test_stop_should_leave_no_process_and_the_second_start_should_find_all_data(
 
     began = time.monotonic()
     stack.start(running.home.root, usual_ports=False, tied=True)
-    assert time.monotonic() - began < 60
+    # 60 s is the promise for a machine that does nothing else; a busier one gets as much longer as it is busier.
+    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert time.monotonic() - began < 60 * busy
     again = running.state()["servers"]
     for name in SERVERS:
         for address in ("bootstrap", "url", "grpc", "dsn"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import time
 from collections.abc import Iterator
@@ -15,38 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from deploy.local.places import Home
 from deploy.local.state import Phase, StackState, current
 from runtime.metrics import declare
-from thalweg.status import Scrape, measure, quantile, rate, read_page
-
-INF = math.inf
-
-
-def test_no_observation_has_no_quantile() -> None:
-    assert quantile({}, 0.5) is None
-    assert quantile({1.0: 0, INF: 0}, 0.95) is None
-
-
-def test_a_quantile_is_linear_within_its_bucket() -> None:
-    buckets = {0.1: 0.0, 0.2: 100.0, INF: 100.0}
-
-    assert quantile(buckets, 0.5) == pytest.approx(0.15)
-    assert quantile(buckets, 0.95) == pytest.approx(0.195)
-
-
-def test_the_first_bucket_begins_at_nothing() -> None:
-    assert quantile({0.4: 10.0, INF: 10.0}, 0.5) == pytest.approx(0.2)
-
-
-def test_a_quantile_in_the_open_bucket_is_the_highest_known_bound() -> None:
-    assert quantile({1.0: 1.0, 3600.0: 2.0, INF: 100.0}, 0.95) == 3600.0
-
-
-def test_buckets_may_come_in_any_order() -> None:
-    assert quantile({INF: 4.0, 2.0: 4.0, 1.0: 2.0}, 0.75) == pytest.approx(1.5)
-
-
-def test_an_empty_bucket_between_two_is_passed_over() -> None:
-    assert quantile({1.0: 5.0, 2.0: 5.0, 3.0: 10.0, INF: 10.0}, 0.5) == pytest.approx(1.0)
-    assert quantile({1.0: 5.0, 2.0: 5.0, 3.0: 10.0, INF: 10.0}, 0.6) == pytest.approx(2.2)
+from thalweg.status import Scrape, measure, rate, read_page
 
 
 def test_the_pages_of_our_own_metrics_are_understood() -> None:
@@ -54,17 +22,11 @@ def test_the_pages_of_our_own_metrics_are_understood() -> None:
     metrics.documents.labels(stage="index", outcome="indexed").inc(3)
     metrics.documents.labels(stage="index", outcome="deleted").inc(2)
     metrics.queue_depth.labels(stage="capture").set(7)
-    for source, seconds in (("a", 0.12), ("a", 0.13), ("b", 0.12), ("b", 4000)):
-        metrics.freshness_seconds.labels(source=source).observe(seconds)
 
     found = read_page(generate_latest(metrics.registry).decode(), at=1.0)
 
     assert found.ended == {"index": 5.0}
     assert found.depth == {"capture": 7.0}
-    assert found.buckets[0.1] == 0
-    assert found.buckets[0.15] == 3
-    assert found.buckets[INF] == 4
-    assert quantile(found.buckets, 0.5) == pytest.approx(0.1 + 0.05 * 2 / 3)
 
 
 def test_rates_of_several_workers_add_up() -> None:
