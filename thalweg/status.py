@@ -129,3 +129,7 @@ async def _told(client: httpx.AsyncClient, url: str | None, key: str) -> _Told:
         return _Told(str(stats["generation"]), stats["freshness"]["p50"], stats["freshness"]["p95"])
     except (httpx.HTTPError, TimeoutError, ValueError, KeyError):
         return _Told()
+
+
+up = make_up(measure)
+status = make_status(measure)
