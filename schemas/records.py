@@ -46,7 +46,8 @@ class Position:
     stream: what numbers are comparable within: `cdc/<source>`, `events/<partition>`, `uploads/<partition>`.
     epoch:  grows when the stream's numbering starts anew (a replication slot was lost and made again).
     major:  LSN of a row change; offset of an event or upload.
-    minor:  order within one LSN (0 snapshot row, 1 streamed change); 0 for events and uploads.
+    phase:  0 for a row of a snapshot, 1 for a streamed change; 0 for events and uploads. It outranks major: a change
+            whose transaction was open while the slot was made is newer than the snapshot, though its LSN is smaller.
     at_ms:  when the source committed it, in milliseconds since 1970, as the log recorded it. It orders changes of
             one document that came by two different streams, between which no other order exists; within a stream
             it decides nothing.
@@ -55,18 +56,18 @@ class Position:
     stream: str
     epoch: int
     major: int
-    minor: int
+    phase: int
     at_ms: int
 
     @cached_property
     def version(self) -> str:
         """The position as a short text, unique within the document, which sorts as the numbers do."""
-        return f"{self.stream}@{self.epoch:04d}.{self.major:020d}.{self.minor}"
+        return f"{self.stream}@{self.epoch:04d}.{self.phase}.{self.major:020d}"
 
     def newer_than(self, other: Position) -> bool:
         """True if this position beats the other: by its numbers in one stream, by source time between streams."""
         if self.stream == other.stream:
-            return (self.epoch, self.major, self.minor) > (other.epoch, other.major, other.minor)
+            return (self.epoch, self.phase, self.major) > (other.epoch, other.phase, other.major)
         return (self.at_ms, self.stream) > (other.at_ms, other.stream)
 
 
@@ -100,6 +101,10 @@ class Origin:
     def receipt_position(self) -> str:
         """The position a caller was given when the input was accepted: `topic/partition@offset`."""
         return f"{self.topic}/{self.partition}@{self.offset}"
+
+
+SNAPSHOT_END = "end of snapshot"
+"""Origin.ref of the barrier that follows a snapshot's last row; the row has the receipt, the barrier has none."""
 
 
 @dataclass(frozen=True)

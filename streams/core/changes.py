@@ -23,13 +23,17 @@ class NotAChange(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """What a CDC record says: the operation, the row's key, the row where there is one, and where it stands."""
+    """What a CDC record says: the operation, the row's key, the row where there is one, and where it stands.
+
+    ends_snapshot: the table's last row of a snapshot.
+    """
 
     operation: str  # c, u, d, r, t, m
     key: Mapping[str, Any]
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
     position: Position
+    ends_snapshot: bool = False
 
 
 def read_envelope(spec: SourceSpec, key: Mapping[str, Any] | None, envelope: Mapping[str, Any], *, epoch: int) -> Row:
@@ -40,9 +44,9 @@ def read_envelope(spec: SourceSpec, key: Mapping[str, Any] | None, envelope: Map
     lsn, at_ms = source.get("lsn"), source.get("ts_ms")
     if not isinstance(lsn, int) or not isinstance(at_ms, int):
         raise NotAChange(f"op {operation}: source.lsn or source.ts_ms is missing")
-    # A snapshot row shares its LSN with nothing but a streamed change of the same moment, which is newer.
     position = Position(spec.stream, epoch, lsn, 0 if operation == "r" else 1, at_ms)
-    return Row(operation, key or {}, envelope.get("before"), envelope.get("after"), position)
+    last = operation == "r" and source.get("snapshot") in ("last", "last_in_data_collection")
+    return Row(operation, key or {}, envelope.get("before"), envelope.get("after"), position, last)
 
 
 def unavailable_columns(spec: SourceSpec, row: Row) -> tuple[str, ...]:
@@ -53,7 +57,8 @@ def unavailable_columns(spec: SourceSpec, row: Row) -> tuple[str, ...]:
         column
         for column in spec.columns
         if _is_unavailable(row.after.get(column))
-        and (row.before is None or column not in row.before or _is_unavailable(row.before[column]))
+        # NULL there says nothing: what was left alone is long, and a key-only `before` is padded with NULLs.
+        and (row.before is None or row.before.get(column) is None or _is_unavailable(row.before[column]))
     )
 
 
@@ -80,14 +85,7 @@ def row_change(
     Raises NotAChange, also if a column that the source uses is still unavailable or is not in the row.
     """
     if row.operation == "t":
-        return DocumentChange(
-            tenant=tenant,
-            knowledge_base=spec.knowledge_base,
-            document_id=f"source:{spec.name}",
-            operation=Operation.BARRIER,
-            position=row.position,
-            origin=origin,
-        )
+        return barrier(tenant, spec, row, origin)
     if row.operation not in ("c", "u", "d", "r"):
         raise NotAChange(f"op {row.operation} is no row change")
     identity = document_id(spec, row.key)
@@ -122,6 +120,18 @@ def row_change(
     )
 
 
+def barrier(tenant: str, spec: SourceSpec, row: Row, origin: Origin) -> DocumentChange:
+    """The end of every document of the source that is older than this row: of a TRUNCATE, and of a snapshot."""
+    return DocumentChange(
+        tenant=tenant,
+        knowledge_base=spec.knowledge_base,
+        document_id=f"source:{spec.name}",
+        operation=Operation.BARRIER,
+        position=row.position,
+        origin=origin,
+    )
+
+
 def event_change(event: Event, origin: Origin, *, timestamp_ms: int) -> DocumentChange:
     """The document change of a published event. Raises NotAChange if it has neither text nor `delete`."""
     if event.text is None and not event.delete:
@@ -148,13 +158,16 @@ def _values(spec: SourceSpec, row: Row, fetched: Mapping[str, Any] | None) -> di
         raise NotAChange(f"op {row.operation} carries no row")
     values: dict[str, Any] = {}
     for column in spec.columns:
-        candidates = [part[column] for part in (row.after, row.before, fetched) if part is not None and column in part]
-        if not candidates:
+        if column not in row.after:
             raise NotAChange(f"the row has no column {column!r}; the source {spec.name!r} uses it")
-        found = next((value for value in candidates if not _is_unavailable(value)), UNAVAILABLE)
-        if _is_unavailable(found):
-            raise NotAChange(f"column {column!r} was left alone and its value could not be found")
-        values[column] = found
+        value = row.after[column]
+        if _is_unavailable(value):
+            value = (row.before or {}).get(column)
+            if value is None or _is_unavailable(value):
+                if fetched is None or column not in fetched:
+                    raise NotAChange(f"column {column!r} was left alone and its value could not be found")
+                value = fetched[column]
+        values[column] = value
     return values
 
 

@@ -11,9 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from schemas.codec import Codec, DecodeError, UnknownSchema
-from schemas.records import DocumentChange, Event, Origin
+from schemas.records import SNAPSHOT_END, DocumentChange, Event, Origin
 from schemas.source import SourceSpec
-from streams.core.changes import NotAChange, Row, event_change, read_envelope, row_change, unavailable_columns
+from streams.core.changes import (
+    NotAChange,
+    Row,
+    barrier,
+    event_change,
+    read_envelope,
+    row_change,
+    unavailable_columns,
+)
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
 from streams.ports import ChangeLog, Clock, Inbound, PermanentFailure, TemporaryFailure
 from streams.steps.failures import failed_receipt
@@ -56,11 +64,11 @@ class CaptureStep:
     def handle_now(self, batch: Sequence[Inbound]) -> list[Outcome]:
         """As handle, in the caller's thread."""
         outcomes: list[Outcome] = []
-        changes: dict[int, DocumentChange] = {}
+        changes: dict[int, list[DocumentChange]] = {}
         for at, record in enumerate(batch):
             taken = self._take(record)
-            if isinstance(taken, DocumentChange):
-                changes[at] = replace(taken, captured_ms=self.clock.now_ms())
+            if isinstance(taken, list):
+                changes[at] = [replace(change, captured_ms=self.clock.now_ms()) for change in taken]
                 outcomes.append(Done("captured"))
             else:
                 outcomes.append(taken)
@@ -75,16 +83,16 @@ class CaptureStep:
     async def failed(self, record: Inbound, outcome: Rejected) -> None:
         """As Step.failed: a caller may be waiting for a published event."""
         taken = self._take(record) if record.topic == "events" else None
-        if isinstance(taken, DocumentChange):
-            receipt = failed_receipt(taken, outcome, self.clock.now_ms())
-            await asyncio.to_thread(self.log.receipts, [receipt])
+        if isinstance(taken, list):
+            receipts = [failed_receipt(change, outcome, self.clock.now_ms()) for change in taken]
+            await asyncio.to_thread(self.log.receipts, receipts)
 
-    def _take(self, record: Inbound) -> DocumentChange | Outcome:
+    def _take(self, record: Inbound) -> list[DocumentChange] | Outcome:
         if record.value is None:
             return Done("tombstone")  # a deletion's echo for compaction; the deletion itself came before it
         try:
             if record.topic == "events":
-                return self._event(record)
+                return [self._event(record)]
             return self._row(record, self.sources[record.topic])
         except UnknownSchema as error:
             return Retry(str(error), limited=True)
@@ -105,7 +113,7 @@ class CaptureStep:
         origin = Origin("event", event.source, event.id, record.topic, record.partition, record.offset)
         return event_change(event, origin, timestamp_ms=record.timestamp_ms)
 
-    def _row(self, record: Inbound, source: CapturedSource) -> DocumentChange:
+    def _row(self, record: Inbound, source: CapturedSource) -> list[DocumentChange]:
         assert record.value is not None  # noqa: S101  seen by the caller
         spec = source.spec
         key = None if record.key is None else self.codec.decode_any(record.key)
@@ -114,7 +122,10 @@ class CaptureStep:
         fetched = self._fetch(spec, row) if unavailable_columns(spec, row) else None
         reference = ",".join(str(value) for value in row.key.values())
         origin = Origin("cdc", spec.name, reference, record.topic, record.partition, record.offset)
-        return row_change(source.tenant, spec, row, origin, fetched=fetched)
+        changes = [row_change(source.tenant, spec, row, origin, fetched=fetched)]
+        if row.ends_snapshot:
+            changes.append(barrier(source.tenant, spec, row, replace(origin, ref=SNAPSHOT_END)))
+        return changes
 
     def _fetch(self, spec: SourceSpec, row: Row) -> Mapping[str, Any]:
         """The row as it is now. It may be newer than the change: then the newer change follows, and says the same."""
@@ -124,12 +135,12 @@ class CaptureStep:
             return dict.fromkeys(spec.columns)
         return found
 
-    def _append(self, changes: Mapping[int, DocumentChange]) -> dict[int, Outcome]:
+    def _append(self, changes: Mapping[int, list[DocumentChange]]) -> dict[int, Outcome]:
         """Append all; where one is not deliverable (too large), each for itself."""
         if not changes:
             return {}
         try:
-            self.log.changes(list(changes.values()))
+            self.log.changes([change for several in changes.values() for change in several])
             return {}
         except TemporaryFailure as error:
             return dict.fromkeys(changes, Retry(str(error), error.after_s))
@@ -137,8 +148,8 @@ class CaptureStep:
             if len(changes) == 1:
                 return dict.fromkeys(changes, Rejected(error.reason, error.detail))
         outcomes: dict[int, Outcome] = {}
-        for at, change in changes.items():
-            outcomes |= self._append({at: change})
+        for at, several in changes.items():
+            outcomes |= self._append({at: several})
         return outcomes
 
 

@@ -21,7 +21,7 @@ from runtime.embedding.contract import (
 from runtime.metrics import Metrics
 from schemas.codec import Codec, DecodeError, UnknownSchema
 from schemas.index.manifest import Manifest, barrier_document, live, newest
-from schemas.records import DocumentChange, Embedding, Operation, Receipt, ReceiptStage
+from schemas.records import SNAPSHOT_END, DocumentChange, Embedding, Operation, Receipt, ReceiptStage
 from streams.core.chunking import ChunkingParameters
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
 from streams.core.versions import DocumentPlan, NewChunk, plan_document
@@ -156,6 +156,7 @@ class IndexStep:
             return [
                 self._receipt(change, stages[at], plans.get(change.key), embedded, searchable_ms)
                 for at, change in changes.items()
+                if not (change.operation is Operation.BARRIER and change.origin.ref == SNAPSHOT_END)
             ]
 
         searchable_ms = commit(batch, receipts, index=self.index, outbox=self.outbox, clock=self.clock)

@@ -9,7 +9,15 @@ import pytest
 
 from schemas.records import Event, Operation, Origin
 from schemas.source import DeletedRule, SourceError, SourceSpec, parse_source
-from streams.core.changes import UNAVAILABLE, NotAChange, event_change, read_envelope, row_change, unavailable_columns
+from streams.core.changes import (
+    UNAVAILABLE,
+    NotAChange,
+    barrier,
+    event_change,
+    read_envelope,
+    row_change,
+    unavailable_columns,
+)
 
 SPEC = parse_source(
     "name: articles\nknowledge_base: kb\ntable: public.articles\nkey: [id]\ntext: [title, body]\ntitle: title\n"
@@ -36,16 +44,16 @@ def change(spec: SourceSpec, operation: str, before: Any, after: Any, **more: An
     return row_change("t", spec, row, ORIGIN, **more)
 
 
-@pytest.mark.parametrize(("operation", "minor"), [("c", 1), ("u", 1), ("r", 0)])
-def test_a_written_row_becomes_an_upsert(operation: str, minor: int) -> None:
+@pytest.mark.parametrize(("operation", "phase"), [("c", 1), ("u", 1), ("r", 0)])
+def test_a_written_row_becomes_an_upsert(operation: str, phase: int) -> None:
     """Text by the template, title, metadata and access by their columns, position by LSN; a snapshot row is older."""
     made = change(SPEC, operation, None, ROW)
 
     assert (made.operation, made.key) == (Operation.UPSERT, "t/kb/articles:7")
     assert made.text == "Heron\n\nStands in the river."
     assert (made.title, made.metadata, made.access) == ("Heron", {"kind": "birds"}, ["a", "b"])
-    assert (made.position.stream, made.position.epoch, made.position.major, made.position.minor) == (
-        "cdc/articles", 2, 42, minor,
+    assert (made.position.stream, made.position.epoch, made.position.major, made.position.phase) == (
+        "cdc/articles", 2, 42, phase,
     )  # fmt: skip
 
 
@@ -75,6 +83,38 @@ def test_the_placeholder_of_a_long_column_never_becomes_text(placeholder: Any) -
     assert row_change("t", SPEC, cold, ORIGIN, fetched=ROW).text == "New\n\nStands in the river."
     with pytest.raises(NotAChange, match="'body' was left alone"):
         row_change("t", SPEC, cold, ORIGIN)
+
+
+def test_a_null_beside_the_placeholder_is_not_believed() -> None:
+    """A key-only `before` is padded with NULLs, and what was left alone is long, hence not NULL."""
+    row = read_envelope(SPEC, {"id": 7}, envelope("u", {**ROW, "body": None}, {**ROW, "body": UNAVAILABLE}), epoch=1)
+
+    assert unavailable_columns(SPEC, row) == ("body",)
+    assert row_change("t", SPEC, row, ORIGIN, fetched=ROW).text == "Heron\n\nStands in the river."
+
+
+def test_a_streamed_change_beats_a_snapshot_row_of_a_greater_lsn() -> None:
+    """Its transaction was open while the slot was made: the snapshot did not see it."""
+    snapshot = read_envelope(SPEC, {"id": 7}, envelope("r", None, ROW, lsn=900), epoch=1).position
+    streamed = read_envelope(SPEC, {"id": 7}, envelope("u", None, ROW, lsn=800), epoch=1).position
+
+    assert streamed.newer_than(snapshot)
+    assert not snapshot.newer_than(streamed)
+
+
+@pytest.mark.parametrize(("mark", "ends"), [("last", True), ("last_in_data_collection", True), ("true", False)])
+def test_the_last_row_of_a_snapshot_is_known(mark: str, *, ends: bool) -> None:
+    """It also becomes a barrier, which ends rows of an attempt that was cut off, and none of its own."""
+    raw = envelope("r", None, ROW, lsn=900)
+    raw["source"]["snapshot"] = mark
+    row = read_envelope(SPEC, {"id": 7}, raw, epoch=1)
+    earlier = read_envelope(SPEC, {"id": 8}, envelope("r", None, ROW, lsn=700), epoch=1)
+
+    assert row.ends_snapshot is ends
+    end = barrier("t", SPEC, row, ORIGIN)
+    assert end.operation is Operation.BARRIER
+    assert end.position.newer_than(earlier.position)
+    assert not end.position.newer_than(row.position)
 
 
 @pytest.mark.parametrize(
