@@ -20,9 +20,9 @@ $(STAMP): requirements.lock requirements-bootstrap.lock pyproject.toml
 	@"$(PYTHON)" -m venv --clear $(VENV) || { echo "python -m venv failed: on Debian, apt-get install python3-venv"; exit 1; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
 	@echo "[2/3] locked dependencies"
-	@$(BIN)/uv pip install --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --system-certs --require-hashes -r requirements.lock
 	@echo "[3/3] thalweg itself"
-	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/uv pip install --system-certs --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .PHONY: setup
@@ -65,7 +65,7 @@ format: $(STAMP) ## Bring the code into shape
 
 .PHONY: lock
 lock: $(STAMP) ## Pin anew what pyproject.toml allows
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	@$(BIN)/uv pip compile --system-certs --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --group dev --all-extras -o requirements.lock pyproject.toml
 	@$(BIN)/python -m deploy.images.packages
 	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile --quiet --universal --generate-hashes \
