@@ -135,6 +135,14 @@ class Topics:
             for (topic, partition), end in sorted(ends.items())
         ]
 
+    def members(self, group: str) -> set[str]:
+        """The client ids of a group's members, as its coordinator knows them now. Raises BrokerUnavailable."""
+        try:
+            described = self._admin.describe_consumer_groups([group], request_timeout=self._timeout_s)
+            return {member.client_id for member in described[group].result(self._timeout_s).members or []}
+        except KafkaException as error:
+            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+
     def count_data(self, lag: GroupLag, *, most: int = 1000) -> int:
         """How many data records a partition's lag holds: transaction markers and compacted gaps do not count.
 

@@ -120,6 +120,7 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
             }
 
         Watchdog(
+            joined=lambda: instance in broker.members(declared.group),
             pending=pending,
             work=lambda: total(counters.embedding_texts) + total(counters.documents),
             waiting=lambda: loop.waiting,

@@ -131,6 +131,7 @@ def build_app(
         topic_allow_declare=False,
         topic_disable_leader=True,
         agent_supervisor=CrashingSupervisor,
+        broker_client_id=instance,
         broker_commit_interval=0.5,
         broker_session_timeout=session_s,
         broker_heartbeat_interval=3.0,

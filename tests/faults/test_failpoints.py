@@ -23,7 +23,7 @@ from tests.faults.one_commit import BASE, TENANT, commit, generation
 from tests.support.oracle import Scan, differences, scan_weaviate
 from tests.support.product import Product
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(120, func_only=True)]
 
 DIED = 137
 POINTS = ("before_chunks", "after_chunks", "after_manifests", "after_retire", "after_receipts")

@@ -57,7 +57,7 @@ def kill(worker: psutil.Process) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(480, func_only=True)
 def test_ten_kills_among_500_changes_leave_the_index_exact(product: Product, receipts: Receipts) -> None:
     seed = int(os.environ.get("THALWEG_TEST_SEED", "0")) or random.randrange(1, 2**32)
     print(f"seed: THALWEG_TEST_SEED={seed}")

@@ -18,7 +18,7 @@ from tests.fixtures.make_files import MAKERS, SENTENCE, make_corrupt, make_encry
 from tests.support.client import eventually
 from tests.support.product import Product
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240, func_only=True)]
 
 ENDED_S = 150.0
 PART_OF_SENTENCE = "fine gravel toward the delta"

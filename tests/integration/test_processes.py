@@ -17,7 +17,7 @@ from deploy.local.apps import code_root
 from tests.support.client import eventually
 from tests.support.product import Product
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(180, func_only=True)]
 
 UNWANTED = {"faust", "mode", "aiokafka", "unstructured", "spacy", "pypdfium2", "streams", "connectors"}
 READY_S = 120.0

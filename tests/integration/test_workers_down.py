@@ -16,7 +16,7 @@ from tests.support.client import eventually
 from tests.support.product import Product
 from tests.support.quiesce import Receipts, quiesce
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240, func_only=True)]
 
 UPLOADS, EVENTS = 5, 7
 

@@ -55,7 +55,7 @@ def applied(request: pytest.FixtureRequest, product: Product, receipts: Receipts
 
 
 @pytest.mark.real
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300, func_only=True)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_the_index_follows_the_table(scenario: Scenario, applied: Applied, product: Product) -> None:
     for other in applied.values():

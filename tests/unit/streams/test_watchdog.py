@@ -18,10 +18,12 @@ class World:
     records: int = 3
     work: float = 0.0
     waiting: bool = False
+    joined: bool = True
     aborted: list[str] = field(default_factory=list)
 
     def watchdog(self) -> Watchdog:
         return Watchdog(
+            joined=lambda: self.joined,
             pending=lambda: {("documents", 0): (self.committed, self.records)},
             work=lambda: self.work,
             waiting=lambda: self.waiting,
@@ -51,3 +53,15 @@ def test_a_worker_that_moves_waits_or_has_nothing_to_do_is_left_alone(alive: str
         world.work = step if alive == "works" else 0
         watchdog.look()
     assert world.aborted == []
+
+
+def test_a_worker_that_never_joins_its_group_is_ended() -> None:
+    """A join that hangs is not waited for until the end of days; one that takes a while is."""
+    world = World(joined=False, records=0)
+    watchdog = world.watchdog()
+    for world.now in (0, 30, 60):
+        watchdog.look()
+    assert world.aborted == []
+    world.now = 75
+    watchdog.look()
+    assert len(world.aborted) == 1
