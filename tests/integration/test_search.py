@@ -80,7 +80,7 @@ async def test_every_mode_finds_the_chunk_and_says_where_it_stands(api: Parts, w
     assert best["page"] == 3
     assert best["title"] == "Leave"
     assert best["source"] == "shop"
-    assert best["version"] == "cdc/shop@0001.00000000000000000001.1"
+    assert best["version"] == "cdc/shop@0001.1.00000000000000000001"
     assert "vector" not in best
     assert "explain" not in best
 
@@ -291,7 +291,7 @@ async def test_a_document_shows_its_newest_version_with_all_chunks_in_order(api:
 
     found = (await api.client.get("/v1/documents/a/b c", params={"knowledge_base": "handbook"})).json()
 
-    assert found["version"] == "cdc/shop@0001.00000000000000000002.1"
+    assert found["version"] == "cdc/shop@0001.1.00000000000000000002"
     assert found["metadata"] == {"year": 2020}
     assert [(chunk["text"], chunk["start"]) for chunk in found["chunks"]] == [("first part", 0), ("second part", 12)]
     assert found["chunk_count"] == 2

@@ -20,7 +20,7 @@ def test_a_hit_takes_its_place_and_version_from_the_manifest() -> None:
     (hit,), beaten = visible([candidate(DOC, "b", text="abcd", score=0.5)], [manifest(DOC, "a", "b")], ALL)
 
     assert (hit.document_id, hit.knowledge_base, hit.start, hit.end) == ("d", "kb", 10, 14)
-    assert (hit.text, hit.score, hit.version) == ("abcd", 0.5, "cdc/shop@0001.00000000000000000001.1")
+    assert (hit.text, hit.score, hit.version) == ("abcd", 0.5, "cdc/shop@0001.1.00000000000000000001")
     assert beaten == 0
 
 
