@@ -26,7 +26,7 @@ from connectors.source import load_source
 from deploy.local.stack import Stack
 from runtime.settings import Settings, load_settings
 from schemas.codec import Codec
-from schemas.records import DocumentChange, Operation, SourceDefinition
+from schemas.records import SNAPSHOT_END, DocumentChange, Operation, SourceDefinition
 from schemas.registry import Registry
 from schemas.source import SourceSpec
 
@@ -112,13 +112,17 @@ class Place:
         return found
 
     def barriers(self) -> list[tuple[int, DocumentChange]]:
-        """This source's barriers in `documents`, with their partitions."""
+        """The barriers in `documents` that a command sent for this source, with their partitions.
+
+        Those that capture makes of a snapshot's last row are its own business.
+        """
         found = []
         for message in read_all(self.settings, "documents"):
             value = message.value()
             if value is not None:
                 change = self.codec.decode(value, DocumentChange)
-                if change.operation is Operation.BARRIER and change.origin.source == self.name:
+                sent = change.origin.source == self.name and change.origin.ref != SNAPSHOT_END
+                if change.operation is Operation.BARRIER and sent:
                     found.append((message.partition() or 0, change))
         return found
 
