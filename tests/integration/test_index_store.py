@@ -133,10 +133,13 @@ def test_documents_before_a_barrier_are_the_older_live_ones(store: IndexStore) -
     assert [m.document for m in store.documents_before(TENANT, "s", position(5))] == ["t/kb/old"]
 
 
+ONLY_REAL = pytest.mark.parametrize("store", [pytest.param("real", marks=pytest.mark.real)], indirect=True)
+"""The fake is one tenant's and takes any vector."""
+
+
+@ONLY_REAL
 def test_tenants_do_not_see_one_another(store: IndexStore) -> None:
     """Neither manifests nor vectors: one's text must not tell another that it exists."""
-    if isinstance(store, FakeIndex):
-        pytest.skip("the fake is one tenant's")
     one = new_chunk("one")
     store.write_chunks(TENANT, [one], vectors(one))
     store.write_manifests(TENANT, [manifest("t/kb/a", 1, one)])
@@ -161,10 +164,9 @@ def test_many_documents_and_many_objects_are_found_whole(store: IndexStore) -> N
     assert store.unretired(TENANT, [chunk.document for chunk in chunks]) == []
 
 
+@ONLY_REAL
 def test_a_vector_of_the_wrong_length_is_refused_for_good(store: IndexStore) -> None:
     """It never reaches the store."""
-    if isinstance(store, FakeIndex):
-        pytest.skip("the fake takes any vector")
     one = new_chunk("one")
     with pytest.raises(PermanentFailure, match="bad_vector"):
         store.write_chunks(TENANT, [one], {one.text_hash: np.ones(3, dtype=np.float32)})
