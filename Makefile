@@ -3,7 +3,9 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-PYTHON ?= $(firstword $(foreach p,python3.12 python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
+# The first that runs and is of the right age: a version manager may have a command of that name which only complains.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { command -v $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 # The environment is as new as the locks: another lock is another stamp.
@@ -14,7 +16,7 @@ help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
 
 $(STAMP): requirements.lock requirements-bootstrap.lock pyproject.toml
-	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+	@test -n "$(PYTHON)" \
 	  || { echo "Python 3.11 or 3.12 is needed and python3 is neither: install it (Debian: apt-get install python3 python3-venv) or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "[1/3] environment in $(VENV)"
 	@"$(PYTHON)" -m venv --clear $(VENV) || { echo "python -m venv failed: on Debian, apt-get install python3-venv"; exit 1; }
