@@ -25,6 +25,8 @@ from runtime.embedding.local_files import (
 from runtime.embedding.local_model import LONGEST_LOOK, LocalEmbedder
 from tests.unit.runtime.embedding.reference_model import sentence_vector
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [
     "",
     "a",

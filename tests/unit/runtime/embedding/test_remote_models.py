@@ -26,6 +26,8 @@ from tests.stand_ins.model_answers import vector_of
 from tests.stand_ins.model_control import Kind
 from tests.stand_ins.model_server import ModelServer
 
+pytestmark = pytest.mark.slow
+
 Pair = tuple[Embedder, ModelServer]
 TEXTS = ["first text", "second text", "third text"]
 

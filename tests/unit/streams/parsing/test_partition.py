@@ -10,7 +10,7 @@ from streams.parsing.pool import ParserPool
 from streams.parsing.result import ParsedText, ParseFailure
 from tests.fixtures import make_files
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 TABLE = "station | code | metres\nOld mill | 007 | 4\nWeir | 012 | 2.5"
 
 

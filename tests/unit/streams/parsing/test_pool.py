@@ -18,7 +18,7 @@ from streams.parsing.pool import ParserPool, ParserUnavailable
 from streams.parsing.result import ParsedText, ParseFailure
 from tests.fixtures import make_files
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 HANGS = b"[" * 200_000  # Python-Markdown takes hours for nested link openings
 

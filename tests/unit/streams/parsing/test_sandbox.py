@@ -6,6 +6,8 @@ import pytest
 
 from streams.parsing import sandbox
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(sandbox.__file__).parents[2]
 
 
