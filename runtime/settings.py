@@ -140,7 +140,6 @@ class Index(_Section):
     batch_within_s: float = Field(
         0.05, description="How long a first change waits for company: it is part of freshness."
     )
-    retention_s: float = Field(86_400, description="How long retired versions stay (1 day): cache and `as_of`.")
 
 
 class Stage(_Section):

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from schemas.codec import Codec, DecodeError, UnknownSchema
 from schemas.records import SNAPSHOT_END, DocumentChange, Event, Origin
+from schemas.registry import RegistryUnavailable
 from schemas.source import SourceSpec
 from streams.core.changes import (
     NotAChange,
@@ -105,7 +106,7 @@ class CaptureStep:
         except TemporaryFailure as error:
             return Retry(str(error), error.after_s)
         except Exception as error:  # noqa: BLE001  the registry is away, or a defect of ours
-            return Retry(f"{type(error).__name__}: {error}", limited=not _is_away(error))
+            return Retry(f"{type(error).__name__}: {error}", limited=not isinstance(error, RegistryUnavailable))
 
     def _event(self, record: Inbound) -> DocumentChange:
         assert record.value is not None  # noqa: S101  seen by the caller
@@ -151,7 +152,3 @@ class CaptureStep:
         for at, several in changes.items():
             outcomes |= self._append({at: several})
         return outcomes
-
-
-def _is_away(error: Exception) -> bool:
-    return type(error).__name__ == "RegistryUnavailable"

@@ -15,6 +15,7 @@ from runtime.blobs import BlobMissing, BlobStore, BlobUnavailable
 from runtime.filetypes import Kind
 from schemas.codec import Codec, DecodeError, UnknownSchema
 from schemas.records import Block, DocumentChange, Operation, Origin, Position, ReceiptStage, Upload
+from schemas.registry import RegistryUnavailable
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
 from streams.parsing.pool import ParserPool, ParserUnavailable
 from streams.parsing.result import ParsedText, ParseFailure
@@ -69,8 +70,7 @@ class ParseStep:
         except (TemporaryFailure, BlobUnavailable, ParserUnavailable) as error:
             return Retry(f"{type(error).__name__}: {error}")
         except Exception as error:  # noqa: BLE001  the registry is away, or a defect of ours
-            away = type(error).__name__ == "RegistryUnavailable"
-            return Retry(f"{type(error).__name__}: {error}", limited=not away)
+            return Retry(f"{type(error).__name__}: {error}", limited=not isinstance(error, RegistryUnavailable))
         return Done("parsed")
 
     async def _parse(self, upload: Upload) -> ParsedText | ParseFailure:

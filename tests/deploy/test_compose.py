@@ -28,16 +28,6 @@ def compose() -> dict[str, Any]:
     return compose_file.load()
 
 
-@pytest.fixture(scope="module")
-def services() -> dict[str, dict[str, Any]]:
-    return compose_file.load_services()
-
-
-@pytest.fixture(scope="module")
-def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
-    return compose_file.local_context(tmp_path_factory.mktemp("home"))
-
-
 def test_the_file_should_be_valid_by_the_compose_specification(compose: dict[str, Any]) -> None:
     # The folder only: the package's own command needs a newer click than Faust allows.
     spec = importlib.util.find_spec("check_jsonschema")

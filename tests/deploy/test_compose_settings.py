@@ -8,25 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from deploy.local import apps, connect, java, kafka, plan, postgres, registry, weaviate
 from deploy.local.ports import DEFAULTS
 from deploy.local.server import Context
 from runtime.settings import SettingsError, load_settings
-from tests.deploy import compose_file
 from tests.deploy.compose_file import ANYWHERE, LOOPBACK, ROOT, ours
 from tests.deploy.dockerfile import THALWEG, image_variables
-
-
-@pytest.fixture(scope="module")
-def services() -> dict[str, dict[str, Any]]:
-    return compose_file.load_services()
-
-
-@pytest.fixture(scope="module")
-def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
-    return compose_file.local_context(tmp_path_factory.mktemp("home"))
 
 
 def assert_same(
