@@ -18,6 +18,7 @@ from typing import Any
 
 import faust
 import structlog
+from faust.exceptions import ConsumerNotStarted
 from mode import CrashingSupervisor
 
 from runtime.metrics import Metrics
@@ -161,7 +162,10 @@ def build_app(
 
 
 def run(app: faust.App) -> None:
-    """Run the worker until a signal ends it. The current batch is finished first, for at most 25 s."""
+    """Run the worker until a signal ends it. The current batch is finished first, for at most 25 s.
+
+    Raises SystemExit: 0 after a signal, 1 after a crash inside Faust, whose cause is logged (Faust keeps it to itself).
+    """
     from faust.worker import Worker
 
     worker = Worker(
@@ -172,7 +176,21 @@ def run(app: faust.App) -> None:
         override_logging=False,
         loop=asyncio.new_event_loop(),
     )
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as end:
+        cause = app.crash_reason or end.__context__
+        if end.code and cause is not None:
+            log.critical("reader_crashed", cause=f"{type(cause).__name__}: {cause}", exc_info=cause)
+        raise
+
+
+def assigned(app: faust.App) -> frozenset[tuple[str, int]]:
+    """The partitions (topic, number) this worker reads now; none before its consumer has started."""
+    try:
+        return frozenset((place.topic, place.partition) for place in app.consumer.assignment())
+    except ConsumerNotStarted:
+        return frozenset()
 
 
 def _inbound(message: Any) -> Inbound:
