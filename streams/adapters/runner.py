@@ -14,11 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import faust
 import structlog
-from faust.exceptions import ConsumerNotStarted
 from mode import CrashingSupervisor
 
 from runtime.metrics import Metrics
@@ -106,6 +105,30 @@ class Loop:
         return outcome
 
 
+class Assignment:
+    """The partitions (topic, number) that a worker reads now; any thread may look.
+
+    Told by Faust's rebalance callbacks. Its consumer must not be asked: Faust makes it on first touch, bound to the
+    event loop of the thread that touched it, and a probe that came early then broke the worker ("attached to a
+    different loop").
+    """
+
+    def __init__(self) -> None:
+        self.places: frozenset[tuple[str, int]] = frozenset()
+
+    def follow(self, app: faust.App) -> None:
+        """Listen to this app, which has not started yet."""
+
+        async def assigned(_: Any, *places: Any, **__: Any) -> None:
+            self.places = frozenset((place.topic, place.partition) for place in places[0])
+
+        async def revoked(_: Any, *__: Any, **___: Any) -> None:
+            self.places = frozenset()
+
+        app.on_partitions_assigned.connect(cast("Any", assigned))
+        app.on_partitions_revoked.connect(cast("Any", revoked))
+
+
 def build_app(
     *,
     group: str,
@@ -183,14 +206,6 @@ def run(app: faust.App) -> None:
         if end.code and cause is not None:
             log.critical("reader_crashed", cause=f"{type(cause).__name__}: {cause}", exc_info=cause)
         raise
-
-
-def assigned(app: faust.App) -> frozenset[tuple[str, int]]:
-    """The partitions (topic, number) this worker reads now; none before its consumer has started."""
-    try:
-        return frozenset((place.topic, place.partition) for place in app.consumer.assignment())
-    except ConsumerNotStarted:
-        return frozenset()
 
 
 def _inbound(message: Any) -> Inbound:

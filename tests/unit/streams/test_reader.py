@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 
 import faust
+from faust.types import TP
 
-from streams.adapters.runner import assigned
+from streams.adapters.runner import Assignment
 
 _DIES = """
 import faust
@@ -21,9 +23,18 @@ run(App("t", broker="kafka://127.0.0.1:1", datadir={folder!r}, store="memory://"
 """
 
 
-def test_a_reader_that_has_not_started_reads_no_partition() -> None:
-    """A probe that asks early gets an answer, not an error."""
-    assert assigned(faust.App("t", broker="kafka://127.0.0.1:1", store="memory://")) == frozenset()
+def test_who_asks_for_the_partitions_does_not_make_the_consumer() -> None:
+    """Faust binds its consumer to the event loop of whoever touches it first: a probe's thread must not."""
+    app = faust.App("t", broker="kafka://127.0.0.1:1", store="memory://")
+    assignment = Assignment()
+    assignment.follow(app)
+    assert assignment.places == frozenset()
+    assert app._consumer is None
+
+    asyncio.run(app.on_partitions_assigned.send({TP("documents", 2)}))
+    assert assignment.places == {("documents", 2)}
+    asyncio.run(app.on_partitions_revoked.send({TP("documents", 2)}))
+    assert assignment.places == frozenset()
 
 
 def test_a_reader_that_dies_says_why(tmp_path: object) -> None:
