@@ -19,7 +19,7 @@ from runtime.embedding.contract import (
     EmbeddingUnavailable,
 )
 from runtime.metrics import Metrics
-from schemas.codec import Codec, DecodeError, UnknownSchema
+from schemas.codec import Codec, DecodeError
 from schemas.index.manifest import Manifest, barrier_document, live, newest
 from schemas.records import SNAPSHOT_END, DocumentChange, Embedding, Operation, Receipt, ReceiptStage
 from streams.core.chunking import ChunkingParameters
@@ -27,7 +27,7 @@ from streams.core.outcomes import Done, Outcome, Rejected, Retry
 from streams.core.versions import DocumentPlan, NewChunk, plan_document
 from streams.ports import Clock, Inbound, IndexStore, Outbox, PermanentFailure, TemporaryFailure, Vector
 from streams.steps.commit import Batch, commit
-from streams.steps.failures import failed_receipt
+from streams.steps.failures import defect, failed_receipt, outcome_of, waits
 
 _AT_ONCE = 256
 """Texts embedded before the count moves on: a worker on a large document shows that it lives, in bounded memory."""
@@ -64,14 +64,8 @@ class IndexStep:
                 continue
             try:
                 change = self.codec.decode(record.value, DocumentChange)
-            except UnknownSchema as error:
-                outcomes[at] = Retry(str(error), limited=True)
-                continue
-            except DecodeError as error:
-                outcomes[at] = Rejected("undecodable", str(error))
-                continue
-            except Exception as error:  # noqa: BLE001  the registry is away
-                outcomes[at] = Retry(f"{type(error).__name__}: {error}")
+            except Exception as error:  # noqa: BLE001  every one has its class
+                outcomes[at] = outcome_of(error)
                 continue
             by_tenant[change.tenant][at] = change
         for tenant, changes in by_tenant.items():
@@ -93,12 +87,12 @@ class IndexStep:
         try:
             return self._process(tenant, changes)
         except TemporaryFailure as error:
-            return dict.fromkeys(changes, Retry(str(error), error.after_s))
+            return dict.fromkeys(changes, waits(error))
         except EmbeddingUnavailable as error:
             return dict.fromkeys(changes, Retry(str(error), error.retry_after))
         except EmbeddingMisconfigured as error:
             # A person has to act, and no record is at fault: nothing is parked, everything waits.
-            return dict.fromkeys(changes, Retry(f"configuration: {error}", 30.0))
+            return dict.fromkeys(changes, Retry(str(error), 30.0, configuration=True))
         except (PermanentFailure, EmbeddingRejected) as error:
             failure: Outcome = (
                 Rejected(error.reason, error.detail)
@@ -106,7 +100,7 @@ class IndexStep:
                 else Rejected("embedding_rejected", str(error))
             )
         except Exception as error:  # noqa: BLE001  a defect of ours: isolate the change that meets it
-            failure = Retry(f"unexpected {type(error).__name__}: {error}", limited=True)
+            failure = defect(error)
         documents = sorted({change.key for change in changes.values()})
         if len(documents) == 1:
             return dict.fromkeys(changes, failure)

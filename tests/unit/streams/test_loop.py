@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from runtime.metrics import declare
 from streams.adapters.runner import Loop
+from streams.core.budget import LetterBudget
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
 from streams.ports import Inbound, TemporaryFailure
 
@@ -57,7 +58,9 @@ class Aborted(BaseException):
     """The process ended itself."""
 
 
-def make_loop(step: ScriptedStep, letters: DeadLetters, *, limit: int = 100) -> tuple[Loop, list[float]]:
+def make_loop(
+    step: ScriptedStep, letters: DeadLetters, *, limit: int = 100, earlier: Sequence[float] = ()
+) -> tuple[Loop, list[float]]:
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -69,11 +72,11 @@ def make_loop(step: ScriptedStep, letters: DeadLetters, *, limit: int = 100) -> 
     now: Callable[[], float] = lambda: sum(pauses)  # noqa: E731
     loop = Loop(
         step=step,
-        outbox=letters,  # type: ignore[arg-type]  # only park is used
+        outbox=letters,
         metrics=declare(CollectorRegistry()),
         attempts=3,
         retry_max_s=30.0,
-        dead_letters_per_minute=limit,
+        budget=LetterBudget(limit, 1000, earlier),
         abort=abort,
         sleep=sleep,
         monotonic=now,
@@ -151,5 +154,5 @@ async def test_too_many_dead_letters_stop_the_process() -> None:
     step = ScriptedStep({offset: [Rejected("corrupt", "why")] for offset in range(20)})
     loop, _ = make_loop(step, DeadLetters(), limit=10)
 
-    with pytest.raises(Aborted, match="more than 10 dead letters"):
+    with pytest.raises(Aborted, match="10 dead letters a minute"):
         await loop.settle([record(offset) for offset in range(20)])
