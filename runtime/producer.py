@@ -111,7 +111,7 @@ class ConfirmedProducer:
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
-                future.set_exception(_failed(record, error))
+                future.set_exception(failure_of(record.topic, error))
             else:
                 _, timestamp = message.timestamp()
                 future.set_result(Delivery(record.topic, message.partition() or 0, message.offset() or 0, timestamp))
@@ -129,7 +129,7 @@ class ConfirmedProducer:
         except BufferError:
             future.set_exception(DeliveryFailed(f"{record.topic}: the producer's queue is full", retriable=True))
         except KafkaException as error:
-            future.set_exception(_failed(record, error.args[0]))
+            future.set_exception(failure_of(record.topic, error.args[0]))
         return future
 
     def send(self, records: Iterable[Outgoing]) -> list[Delivery]:
@@ -160,9 +160,10 @@ class ConfirmedProducer:
             self._producer.poll(0.1)
 
 
-def _failed(record: Outgoing, error: KafkaError) -> DeliveryFailed:
+def failure_of(topic: str, error: KafkaError) -> DeliveryFailed:
+    """What the client's or the broker's error about a record means for it."""
     return DeliveryFailed(
-        f"{record.topic}: {error.str()}",
+        f"{topic}: {error.str()}",
         retriable=error.code() not in _AT_FAULT,
         configuration=error.code() in _REFUSED,
     )

@@ -10,15 +10,12 @@ import getpass
 import json
 import socket
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from runtime.clock import now_ms
 from runtime.producer import ConfirmedProducer
@@ -30,6 +27,7 @@ from streams.adapters.letter_log import LetterLog, LetterWriter
 from streams.core.letters import Letter, Place, State, counts
 from streams.dead_letters import Describer, UnknownLetters, drop, redrive, select
 from streams.letter_lookup import IndexUnavailable, describer, look_up
+from streams.letter_views import as_text, hex_dump, row, shortened, show_table
 from streams.pipeline import STAGES
 from streams.ports import Inbound
 from streams.times import parse_since
@@ -43,7 +41,6 @@ Ids = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="As `list
 Execute = Annotated[bool, typer.Option("--execute", help="Do it; without this it is only shown.")]
 By = Annotated[str | None, typer.Option("--by", help="Who does it, for the audit; absent, user@host.")]
 
-_TEXT = 2000  # characters of one decoded field shown
 _HEX = 512  # bytes of an undecodable value shown
 
 
@@ -74,7 +71,7 @@ def list_letters(
         told = [{"stage": of, "reason": why, "count": number} for (of, why), number in counts(shown).items()]
         typer.echo(json.dumps({"counts": told, "letters": [row(letter) for letter in shown], "index_asked": not blind}))
         return
-    _show(shown)
+    show_table(shown)
     if blind:
         typer.echo(f"({blind}: none is shown as superseded)", err=True)
     hidden = len(found) - len(shown)
@@ -104,12 +101,12 @@ def show(
     body = _decoded(codec, record)
     if as_json:
         told = row(letter) | {
-            "key": _text(record.key),
-            "headers": [[name, _text(value)] for name, value in record.headers],
+            "key": as_text(record.key),
+            "headers": [[name, as_text(value)] for name, value in record.headers],
             "value": body,
             "value_hex": None if body is not None else (record.value or b"").hex(),
         }
-        typer.echo(json.dumps(told, default=_text, ensure_ascii=False))
+        typer.echo(json.dumps(told, default=as_text, ensure_ascii=False))
         return
     console = Console(highlight=False)
     for name, value in row(letter).items():
@@ -119,7 +116,7 @@ def show(
     for name, value in record.headers:
         console.print(f"[bold]{'header':14}[/bold] {escape(name)} = {escape(repr(value))}", soft_wrap=True)
     if body is not None:
-        console.print_json(json.dumps(_cut(body), default=_text, ensure_ascii=False))
+        console.print_json(json.dumps(shortened(body), default=as_text, ensure_ascii=False))
     else:
         console.print(escape(hex_dump(record.value or b"", _HEX)), soft_wrap=True)
     if raw is not None:
@@ -183,42 +180,6 @@ def drop_letters(
     _tell(chosen, done, as_json=as_json)
 
 
-def row(letter: Letter) -> dict[str, Any]:
-    """A letter as JSON shows it; times in ISO 8601."""
-    return {
-        "id": str(letter.id),
-        "at": _time(letter.at_ms),
-        "stage": letter.stage,
-        "reason": letter.reason,
-        "class": letter.error_class,
-        "detail": letter.detail,
-        "state": letter.state.value,
-        "document": letter.document,
-        "topic": letter.first.topic,
-        "partition": letter.first.partition,
-        "offset": letter.first.offset,
-        "record_at": _time(letter.first_ms),
-        "rejected_at": str(letter.rejected) if letter.rejected != letter.first else None,
-        "size": letter.size,
-        "value_left_out": letter.left_out,
-        "settled_by": letter.by,
-        "settled_at": None if letter.settled_ms is None else _time(letter.settled_ms),
-        "redriven_to": letter.to,
-    }
-
-
-def hex_dump(value: bytes, most: int) -> str:
-    """Offsets, bytes and characters of the first bytes, and how many follow."""
-    lines = []
-    for at in range(0, min(len(value), most), 16):
-        part = value[at : min(at + 16, most)]
-        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
-        lines.append(f"{at:08x}  {part.hex(' '):<47}  {text}")
-    if len(value) > most:
-        lines.append(f"... {len(value) - most} more bytes: --raw FILE writes them all")
-    return "\n".join(lines) or "(no bytes)"
-
-
 def _select(settings: Settings, ids: Sequence[str] | None, stage: str | None, reason: str | None) -> list[Letter]:
     if not ids and stage is None and reason is None:
         raise typer.BadParameter("name letters by their ids, or by --stage and --reason")
@@ -265,7 +226,7 @@ def _preview(chosen: Sequence[Letter], done: str, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"executed": False, "would": len(todo), "letters": [row(letter) for letter in chosen]}))
         return
-    _show(chosen)
+    show_table(chosen)
     settled = len(chosen) - len(todo)
     rest = f", {settled} were settled before and stay as they are" if settled else ""
     typer.echo(f"{len(todo)} would be {done}{rest}. Nothing was changed: --execute acts.")
@@ -290,26 +251,6 @@ def _tell(chosen: Sequence[Letter], done: Sequence[Letter], *, as_json: bool) ->
         raise typer.Exit(1)
 
 
-def _show(letters: Sequence[Letter]) -> None:
-    console = Console(highlight=False)
-    summary = Table("stage", "reason", "letters", title_justify="left")
-    for (of, why), number in counts(letters).items():
-        summary.add_row(escape(of), escape(why), str(number))
-    table = Table("id", "when", "stage", "reason", "state", "record", "document")
-    for letter in letters:
-        table.add_row(
-            *(escape(text) for text in (
-                str(letter.id), _time(letter.at_ms), letter.stage, letter.reason, letter.state.value,
-                str(letter.first), letter.document or "?",
-            ))
-        )  # fmt: skip
-    if not letters:
-        console.print("No dead letters.")
-        return
-    console.print(summary)
-    console.print(table)
-
-
 def _producer(settings: Settings) -> ConfirmedProducer:
     return ConfirmedProducer(
         settings.kafka.bootstrap,
@@ -326,24 +267,6 @@ def _decoded(codec: Codec, record: Inbound) -> Mapping[str, Any] | None:
         return None
 
 
-def _cut(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _cut(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_cut(item) for item in value]
-    if isinstance(value, str) and len(value) > _TEXT:
-        return f"{value[:_TEXT]}... ({len(value) - _TEXT} more characters)"
-    return value
-
-
-def _text(value: Any) -> str | None:
-    if isinstance(value, bytes):
-        with suppress(UnicodeDecodeError):
-            return value.decode()
-        return value.hex()
-    return None if value is None else str(value)
-
-
 def _place(text: str) -> Place:
     try:
         return Place.parse(text)
@@ -358,10 +281,6 @@ def _since(text: str | None) -> int | None:
         return parse_since(text, now_ms())
     except ValueError as error:
         raise typer.BadParameter(f"--since: {error}") from error
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def _me() -> str:

@@ -105,7 +105,7 @@ class Loop:
             case Retry(cause, _, limited):
                 if not limited or tries < self.attempts:
                     return outcome
-                rejected = Rejected("unexpected", cause, defect=True, trace=outcome.trace)
+                rejected = Rejected(outcome.reason, cause, defect=True, trace=outcome.trace)
                 return await self._park(record, rejected)
             case Rejected():
                 return await self._park(record, outcome)

@@ -32,9 +32,9 @@ class Rejected:
 class Retry:
     """The same record may be taken later: after so many seconds, if the cause said so.
 
-    limited: the cause may lie in the record itself (an error nobody foresaw), so after some tries it is parked.
-    Otherwise something we stand on is away, and the record waits as long as that lasts. configuration: it will last
-    until a person acts (a wrong key, a missing permission); no record is at fault. trace: as Rejected.trace.
+    limited: the cause may lie in the record itself (an error nobody foresaw), so after some tries it is parked, with
+    the reason. Otherwise something we stand on is away, and the record waits as long as that lasts. configuration: it
+    will last until a person acts (a wrong key, a missing permission); no record is at fault. trace: as Rejected.trace.
     """
 
     cause: str
@@ -42,6 +42,7 @@ class Retry:
     limited: bool = False
     configuration: bool = False
     trace: str = ""
+    reason: str = "unexpected"
 
     @property
     def error_class(self) -> str:

@@ -53,7 +53,7 @@ def outcome_of(error: Exception) -> Rejected | Retry:
     """What an error says of the record that met it: never, later, when a person has acted, or a defect of ours."""
     match error:
         case UnknownSchema():
-            return Retry(str(error), limited=True)
+            return Retry(str(error), limited=True, reason="unknown_schema")
         case DecodeError():
             return Rejected("undecodable", str(error))
         case NotAChange():

@@ -16,6 +16,7 @@ from runtime.embedding.contract import (
     Embedder,
     EmbeddingMisconfigured,
     EmbeddingRejected,
+    EmbeddingReplyInvalid,
     EmbeddingUnavailable,
 )
 from runtime.metrics import Metrics
@@ -88,13 +89,16 @@ class IndexStep:
             return self._process(tenant, changes)
         except TemporaryFailure as error:
             return dict.fromkeys(changes, waits(error))
+        except EmbeddingReplyInvalid as error:
+            # Asked again it may be well; if not, one text may be the cause, and must not hold the others for ever.
+            failure: Outcome = Retry(str(error), limited=True, reason="embedding_invalid")
         except EmbeddingUnavailable as error:
             return dict.fromkeys(changes, Retry(str(error), error.retry_after))
         except EmbeddingMisconfigured as error:
             # A person has to act, and no record is at fault: nothing is parked, everything waits.
             return dict.fromkeys(changes, Retry(str(error), 30.0, configuration=True))
         except (PermanentFailure, EmbeddingRejected) as error:
-            failure: Outcome = (
+            failure = (
                 Rejected(error.reason, error.detail)
                 if isinstance(error, PermanentFailure)
                 else Rejected("embedding_rejected", str(error))
