@@ -81,6 +81,25 @@ class TableSource:
         with self._changed:
             return [record.position for record in self._records]
 
+    @property
+    def records(self) -> list[tuple[str, bytes]]:
+        """Position and value of every change the connector has written so far."""
+        with self._changed:
+            return list(self._records)
+
+    def reconnect(self) -> None:
+        """A new session, where the old one was lost. Raises psycopg.OperationalError."""
+        self.session.close()
+        self.session = psycopg.connect(self._dsn, autocommit=True, row_factory=dict_row, connect_timeout=5)
+
+    def read_to_end(self, within_s: float) -> None:
+        """Return once every record that the source's topic holds now was read. Fails after `within_s`."""
+        assert self._tail is not None, "the source is not applied"
+        deadline = time.monotonic() + within_s
+        for (_, partition), end in self.product.topics.offsets([self.spec.topic]).items():
+            left = max(0.0, deadline - time.monotonic())
+            assert end == 0 or self._tail.wait_read(partition, end - 1, left), f"partition {partition} was not read"
+
     def execute(self, statement: str, values: Sequence[Any] = ()) -> None:
         """Run one statement, or without values several, in one transaction. `{table}` in it is the table's name."""
         self.session.execute(self.query(statement), values or None)
