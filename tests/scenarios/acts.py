@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
-from typing import assert_never
 
 import psutil
 import pytest
@@ -31,38 +31,9 @@ UNWELL_S = 90.0
 SEED = 20_260
 
 
-def do_act(act: Act, source: TableSource) -> None:  # noqa: PLR0912  # one line for each word
+def do_act(act: Act, source: TableSource) -> None:
     """Do it, and wait until it is done."""
-    match act.act:
-        case "apply":
-            _apply(act, source)
-        case "refused":
-            with pytest.raises(SourceRefused) as refused:
-                source.apply(**act.source)
-            assert all(word in str(refused.value) for word in act.says), refused.value
-        case "drop_slot":
-            eventually(lambda: _dropped(source), 30, every_s=0.05)
-        case "create_slot":
-            _create_slot(source)
-        case "outrun_slot":
-            _outrun_slot(source)
-        case "stop_connector":
-            _connect(source).stop(source.spec.connector)
-            eventually(lambda: not _slot(source).active, 30)
-        case "resume_connector":
-            _connect(source).resume(source.spec.connector)
-        case "await_unwell":
-            eventually(lambda: not _healthy(source), UNWELL_S, every_s=0.5)
-        case "replay_shuffled":
-            _replay(source)
-        case "send_tombstones":
-            _send_tombstones(source)
-        case "hold_capture":
-            _signal_capture(source.product, signal.SIGSTOP, stopped=True)
-        case "release_capture":
-            _signal_capture(source.product, signal.SIGCONT, stopped=False)
-        case _:
-            assert_never(act.act)
+    ACTS[act.act](act, source)
 
 
 def refuse_and_mend(refusal: Refusal, source: TableSource) -> None:
@@ -98,13 +69,13 @@ def _dropped(source: TableSource) -> bool:
         return database.slot(object_name(source.spec.name)) is None
 
 
-def _create_slot(source: TableSource) -> None:
+def _create_slot(_: Act, source: TableSource) -> None:
     source.session.execute(
         "SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (object_name(source.spec.name),)
     )
 
 
-def _outrun_slot(source: TableSource) -> None:
+def _outrun_slot(_: Act, source: TableSource) -> None:
     """Let the server write more log than `max_slot_wal_keep_size` keeps for a slot that nobody reads.
 
     First the other slots are waited for, until none of them needs a log as old: the limit is the whole server's.
@@ -112,7 +83,7 @@ def _outrun_slot(source: TableSource) -> None:
     name, session = object_name(source.spec.name), source.session
     assert not _slot(source).active, "the slot is read: stop its connector first"
     behind = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) AS bytes FROM pg_replication_slots WHERE "
-    for _ in range(4):
+    for _segment in range(4):
         session.execute("SELECT pg_logical_emit_message(true, 'tests', 'a new segment')")
         session.execute("SELECT pg_switch_wal()")
     session.execute("CHECKPOINT")
@@ -156,7 +127,7 @@ def _connect(source: TableSource) -> Connect:
     return Connect(source.product.settings.connect.url)
 
 
-def _replay(source: TableSource) -> None:
+def _replay(_: Act, source: TableSource) -> None:
     """Everything that the connector ever wrote for this source, twice more, in any order."""
     bootstrap = source.product.settings.kafka.bootstrap
     records = 2 * read_topic(bootstrap, source.spec.topic)
@@ -164,7 +135,7 @@ def _replay(source: TableSource) -> None:
     send_records(bootstrap, source.spec.topic, records)
 
 
-def _send_tombstones(source: TableSource) -> None:
+def _send_tombstones(_: Act, source: TableSource) -> None:
     """For each row that the topic knows a record without a value, as compaction's mark of a deletion is."""
     bootstrap = source.product.settings.kafka.bootstrap
     keys = {record.key: record for record in read_topic(bootstrap, source.spec.topic) if record.key is not None}
@@ -172,7 +143,57 @@ def _send_tombstones(source: TableSource) -> None:
     send_records(bootstrap, source.spec.topic, [replace(record, value=None) for record in keys.values()])
 
 
-def _signal_capture(product: Product, number: signal.Signals, *, stopped: bool) -> None:
-    worker = psutil.Process(product.process("capture")["pid"])
+def _hold_capture(_: Act, source: TableSource) -> None:
+    _signal(_capture(source.product), signal.SIGSTOP, stopped=True)
+
+
+def _release_capture(_: Act, source: TableSource) -> None:
+    _signal(_capture(source.product), signal.SIGCONT, stopped=False)
+
+
+def _capture(product: Product) -> psutil.Process:
+    return psutil.Process(product.process("capture")["pid"])
+
+
+def _signal(worker: psutil.Process, number: signal.Signals, *, stopped: bool) -> None:
     os.kill(worker.pid, number)
     eventually(lambda: (worker.status() == psutil.STATUS_STOPPED) is stopped, 10)
+
+
+def _refused(act: Act, source: TableSource) -> None:
+    with pytest.raises(SourceRefused) as refused:
+        source.apply(**act.source)
+    assert all(word in str(refused.value) for word in act.says), refused.value
+
+
+def _drop_slot(_: Act, source: TableSource) -> None:
+    eventually(lambda: _dropped(source), 30, every_s=0.05)
+
+
+def _stop_connector(_: Act, source: TableSource) -> None:
+    _connect(source).stop(source.spec.connector)
+    eventually(lambda: not _slot(source).active, 30)
+
+
+def _resume_connector(_: Act, source: TableSource) -> None:
+    _connect(source).resume(source.spec.connector)
+
+
+def _await_unwell(_: Act, source: TableSource) -> None:
+    eventually(lambda: not _healthy(source), UNWELL_S, every_s=0.5)
+
+
+ACTS: dict[str, Callable[[Act, TableSource], None]] = {
+    "apply": _apply,
+    "refused": _refused,
+    "drop_slot": _drop_slot,
+    "create_slot": _create_slot,
+    "outrun_slot": _outrun_slot,
+    "stop_connector": _stop_connector,
+    "resume_connector": _resume_connector,
+    "await_unwell": _await_unwell,
+    "replay_shuffled": _replay,
+    "send_tombstones": _send_tombstones,
+    "hold_capture": _hold_capture,
+    "release_capture": _release_capture,
+}
