@@ -85,7 +85,7 @@ class TableSource:
     def records(self) -> list[tuple[str, bytes]]:
         """Position and value of every change the connector has written so far."""
         with self._changed:
-            return list(self._records)
+            return [(record.position, record.value) for record in self._records]
 
     def reconnect(self) -> None:
         """A new session, where the old one was lost. Raises psycopg.OperationalError."""
