@@ -17,12 +17,12 @@ from weaviate.classes.query import MetadataQuery
 
 from schemas.records import Receipt
 from streams import generations
-from tests.integration.test_workers_down import standing_still
 from tests.support.client import eventually
 from tests.support.counted import CountedStack
 from tests.support.product import Product
 from tests.support.quiesce import Receipts
 from tests.support.source import TableSource, make_source
+from tests.support.standing import standing_still
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300, func_only=True)]
 
