@@ -50,7 +50,7 @@ class Act(_Part):
         "outrun_slot",
         "stop_connector",
         "resume_connector",
-        "await_unwell",
+        "await_failed",
         "replay_shuffled",
         "send_tombstones",
         "hold_capture",
