@@ -52,3 +52,8 @@ STAGES = (
 def stage(name: str) -> Stage:
     """The stage of this name. Raises KeyError."""
     return {item.name: item for item in STAGES}[name]
+
+
+def side_group(generation: str) -> str:
+    """The consumer group that feeds a generation which is not live, beside the index stage's own group."""
+    return f"{stage('index').group}-{generation}"
