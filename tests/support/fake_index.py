@@ -42,13 +42,12 @@ class FakeIndex:
             {names[document]: manifest for document, manifest in barriers.items()},
         )
 
-    def unretired(self, tenant: str, documents: Collection[str]) -> list[StoredChunk]:
+    def unretired(self, tenant: str, introduced: Mapping[str, Collection[str]]) -> list[StoredChunk]:
         self.before_call("unretired")
-        wanted = set(documents)
         return [
             StoredChunk(identifier, item.chunk.document, item.chunk.introduced)
             for identifier, item in self.chunks.items()
-            if item.chunk.document in wanted and not item.retired
+            if item.chunk.introduced in introduced.get(item.chunk.document, ()) and not item.retired
         ]
 
     def vectors(self, tenant: str, text_hashes: Collection[str]) -> dict[str, Vector]:
