@@ -126,14 +126,20 @@ class Topics:
             raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
 
     def offsets(self, names: Iterable[str], *, earliest: bool = False) -> dict[tuple[str, int], int]:
-        """The end (or start) offset of every partition of these topics; topics that do not exist are left out."""
+        """The end (or start) offset of every partition of these topics; topics that do not exist are left out.
+
+        Raises BrokerUnavailable.
+        """
         existing = self.partitions()
         asked = [TopicPartition(name, p) for name in names for p in range(existing.get(name, 0))]
         if not asked:
             return {}
         spec = OffsetSpec.earliest() if earliest else OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        answers = self._admin.list_offsets(dict.fromkeys(asked, spec))
-        return {(p.topic, p.partition): future.result(self._timeout_s).offset for p, future in answers.items()}
+        try:
+            answers = self._admin.list_offsets(dict.fromkeys(asked, spec))
+            return {(p.topic, p.partition): future.result(self._timeout_s).offset for p, future in answers.items()}
+        except KafkaException as error:
+            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
 
     def lag(self, group: str, names: Iterable[str]) -> list[GroupLag]:
         """The group's lag on every partition of these topics. Raises BrokerUnavailable."""
