@@ -25,7 +25,7 @@ from schemas.codec import Codec
 from schemas.registry import Registry
 from streams.adapters import probe
 from streams.adapters.outbox import KafkaOutbox
-from streams.adapters.runner import Loop, build_app, run
+from streams.adapters.runner import Loop, assigned, build_app, run
 from streams.adapters.watchdog import Watchdog
 from streams.pipeline import Stage, side_group, stage
 from streams.ports import Step
@@ -113,12 +113,12 @@ def work(name: str, settings: Settings, *, instance: str | None = None, generati
         )
 
         def ready() -> str | None:
-            return None if app.consumer.assignment() or app.assignor.assigned_actives() else "no partition assigned yet"
+            return None if assigned(app) or app.assignor.assigned_actives() else "no partition assigned yet"
 
         broker = Topics(settings.kafka.bootstrap)
 
         def pending() -> dict[tuple[str, int], tuple[int | None, int]]:
-            mine = {(place.topic, place.partition) for place in app.consumer.assignment()}
+            mine = assigned(app)
             lags = broker.lag(group, parts.topics)
             return {
                 (lag.topic, lag.partition): (lag.committed, broker.count_data(lag))

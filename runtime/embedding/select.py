@@ -124,8 +124,6 @@ def settings_of(fingerprint_record: Mapping[str, object], settings: Embedding) -
         made = ModelFingerprint.from_record(fingerprint_record)
     except ValueError as error:
         raise EmbeddingMisconfigured(f"the generation does not say which model it is of: {error}") from error
-    if (made.provider, made.model) == (settings.provider, _model(settings)):
-        return settings
     return with_model(settings, made.provider, made.model, None if made.provider == "local" else made.dimension)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import faust
 import structlog
+from faust.exceptions import ConsumerNotStarted
 from mode import CrashingSupervisor
 
 from runtime.metrics import Metrics
@@ -162,6 +163,14 @@ def build_app(
 
     app.agent(channel, name=f"{loop.step.name}-reader", concurrency=1)(read)
     return app
+
+
+def assigned(app: faust.App) -> set[tuple[str, int]]:
+    """The (topic, partition) pairs that this worker reads now; none before its consumer runs."""
+    try:
+        return {(place.topic, place.partition) for place in app.consumer.assignment()}
+    except ConsumerNotStarted:
+        return set()
 
 
 def run(app: faust.App) -> None:
