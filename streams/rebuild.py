@@ -21,7 +21,7 @@ from streams import generations
 from streams.comparison import Comparison, compare, visible_documents
 from streams.generations import Standing
 from streams.index_parts import mark_of
-from streams.pipeline import side_group, stage
+from streams.pipeline import index_stages, side_group, stage
 
 JOIN_S = 600.0
 """How long workers write to both generations for one promotion; if it dies on the way, they stop by themselves."""
@@ -66,7 +66,7 @@ class Rebuild:
     monotonic: Callable[[], float] = time.monotonic
     now_ms: Callable[[], int] = now_ms
     _topics: tuple[str, ...] = field(default_factory=lambda: stage("index").reads)
-    _main: str = field(default_factory=lambda: stage("index").group)
+    _main: tuple[str, ...] = field(default_factory=lambda: tuple(item.group for item in index_stages()))
 
     def start(self, embedding: Embedding) -> Generation:
         """Make a new generation with this model and this program's chunker. Raises EmbeddingMisconfigured."""
@@ -149,10 +149,10 @@ class Rebuild:
         found = []
         for name in sorted(there.generations, key=lambda n: (n != there.live, there.lives[n].made_ms, n)):
             generation = there.generations[name]
-            group = self._main if name == there.live else side_group(name)
-            lags = self.broker.lag(group, self._topics)
-            lag = sum(self.broker.count_data(item) for item in lags)
-            ready = lag == 0 and any(item.committed is not None for item in lags)
+            groups = self._main if name == there.live else (side_group(name),)
+            lags = [self.broker.lag(group, self._topics) for group in groups]
+            lag = max(sum(self.broker.count_data(item) for item in of_group) for of_group in lags)
+            ready = lag == 0 and any(item.committed is not None for of_group in lags for item in of_group)
             state = "live" if name == there.live else "ready" if ready else "building"
             held = None
             if comparing and state == "ready":
@@ -163,7 +163,7 @@ class Rebuild:
                     state=state,
                     made_ms=there.lives[name].made_ms,
                     lag=lag,
-                    workers=tuple(sorted(self.broker.members(group))),
+                    workers=tuple(sorted(member for group in groups for member in self.broker.members(group))),
                     documents=visible_documents(self.client, generation),
                     comparison=held,
                 )
@@ -173,7 +173,7 @@ class Rebuild:
     def _switch(self, there: Standing, target: Generation, timeout_s: float) -> None:
         """Steps 1 to 5 of promote."""
         old, group = there.live_generation, side_group(target.name)
-        self._read_to(group, self._committed(self._main), timeout_s)
+        self._read_to(group, self._committed(max), timeout_s)
         self.say(f"holding {target.name} against {old.name}")
         held = compare(self.client, old, target)
         if not held.agrees:
@@ -192,7 +192,7 @@ class Rebuild:
         )
         self._read_to(group, self.broker.offsets(self._topics), timeout_s)
 
-        self.broker.set_committed(side_group(old.name), self._committed(self._main))
+        self.broker.set_committed(side_group(old.name), self._committed(min))
         now = generations.standing(self.client)
         # Workers stop writing to both at the end of JOIN_S: a promotion that took so long must not go on.
         if self._not_marked(both) or now.live != old.name or self.now_ms() > until_ms - int(JOIN_S * 100):
@@ -205,12 +205,18 @@ class Rebuild:
             raise RebuildRefused(f"there is no generation {name}: there are {', '.join(sorted(there.generations))}")
         return there.generations[name]
 
-    def _committed(self, group: str) -> Offsets:
-        return {(lag.topic, lag.partition): lag.committed or 0 for lag in self.broker.lag(group, self._topics)}
+    def _committed(self, chosen: Callable[[list[int]], int]) -> Offsets:
+        """How far the main groups have read: of each partition the least, or the most."""
+        found: dict[tuple[str, int], list[int]] = {}
+        for group in self._main:
+            for lag in self.broker.lag(group, self._topics):
+                found.setdefault((lag.topic, lag.partition), []).append(lag.committed or 0)
+        return {place: chosen(offsets) for place, offsets in found.items()}
 
     def _not_marked(self, mark: str) -> list[str]:
-        """The main group's members that do not run on these generations."""
-        return sorted(member for member in self.broker.members(self._main) if not member.endswith(mark))
+        """The main groups' members that do not run on these generations."""
+        members = {member for group in self._main for member in self.broker.members(group)}
+        return sorted(member for member in members if not member.endswith(mark))
 
     def _read_to(self, group: str, wanted: Offsets, timeout_s: float) -> None:
         """Wait until a group has read that far."""

@@ -73,7 +73,8 @@ class Reader:
         apis = self.product.stack.state()["apis"]
         headers = {"Authorization": f"Bearer {self.product.client.key}"}
         with httpx.Client(base_url=apis["query"], headers=headers, timeout=30, trust_env=False) as client:
-            while not self.stopping.is_set():
+            # Twenty looks a second: the machine has other work too.
+            while not self.stopping.wait(0.05):
                 try:
                     self.look(client)
                 except Exception as error:  # noqa: BLE001  whatever it is, the test must see it
