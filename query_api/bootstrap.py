@@ -19,7 +19,7 @@ from query_api.app import Deps, create_app
 from query_api.checks import checks
 from query_api.freshness import Freshness
 from query_api.lookups import Lookups
-from query_api.ports import ModelUnavailable
+from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
 from query_api.query_embedding import ThreadedEmbedder
 from query_api.retrieval import Retrieval
 from query_api.service import QueryService
@@ -28,7 +28,7 @@ from query_api.weaviate_link import WeaviateLink
 from runtime import logs
 from runtime.clock import now_ms
 from runtime.directory import Directory, demo_keys
-from runtime.embedding.select import embedder_from
+from runtime.embedding.select import embedder_of
 from runtime.metrics import Metrics, metrics
 from runtime.settings import Settings
 from schemas.codec import Codec
@@ -56,7 +56,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
     )
     index = WeaviateIndex(link)
     embedder = ThreadedEmbedder(
-        lambda: embedder_from(settings.embedding),
+        lambda generation: embedder_of(generation.embedding, settings.embedding),
         counted,
         threads=_EMBED_THREADS,
         timeout_s=min(settings.embedding.timeout_s, _EMBED_S),
@@ -67,8 +67,8 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
         directory.start()
         freshness.start()
         # Loaded before the first question; what fails here is told by /ready and tried again then.
-        with contextlib.suppress(ModelUnavailable):
-            await embedder.ready()
+        with contextlib.suppress(ModelUnavailable, ModelMismatch, IndexUnavailable, NoIndex):
+            await embedder.ready((await index.live()).generation)
 
     async def stop() -> None:
         await link.close()

@@ -104,6 +104,6 @@ class Index(Protocol):
 class QueryEmbedder(Protocol):
     """The models that turn questions into vectors, one for each generation that can be live."""
 
-    async def embed(self, model: str, text: str) -> list[float]:
-        """The question's vector by the model of this ModelFingerprint.key(). Raises ModelMismatch, ModelUnavailable."""
+    async def embed(self, generation: Generation, text: str) -> list[float]:
+        """The question's vector by the model that made this generation. Raises ModelMismatch, ModelUnavailable."""
         ...

@@ -45,7 +45,7 @@ class Retrieval:
         """
         if not criteria.rights.bases:
             return Found((), live.generation.name, 0, 0)
-        vector = None if mode == "keyword" else await self._embedder.embed(live.generation.model, query)
+        vector = None if mode == "keyword" else await self._embedder.embed(live.generation, query)
         known: dict[str, list[Manifest]] = {}
         size, looks, second_thoughts = limit * _FIRST_LOOK, 0, False
         while True:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -20,6 +20,9 @@ _POLL_S = 0.2
 
 class TopicTail:
     """Reads every partition of a topic from the beginning, or from a moment on, and hands each record over.
+
+    start_at: the first offset to read, by partition, for one that remembers how far it came; where Kafka does not hold
+    that offset any more, reading begins at the partition's start.
 
     on_record(partition, offset, key, value) runs in the tail's thread, in each partition's order; what it raises is
     logged, and the record counts as read. Thread-safe otherwise.
@@ -32,11 +35,13 @@ class TopicTail:
         on_record: Callable[[int, int, bytes | None, bytes | None], None],
         *,
         since_ms: int | None = None,
+        start_at: Mapping[int, int] | None = None,
     ) -> None:
         self._bootstrap = bootstrap
         self._topic = topic
         self._on_record = on_record
         self._since_ms = since_ms
+        self._start_at = dict(start_at or {})
         self._changed = threading.Condition()
         self._next: dict[int, int] = {}
         self._at_end: set[int] = set()
@@ -113,7 +118,10 @@ class TopicTail:
                 consumer.poll(0)
                 found = consumer.list_topics(self._topic, timeout=2.0).topics[self._topic]
                 if found.error is None and found.partitions:
-                    assigned = [TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in found.partitions]
+                    assigned = [
+                        TopicPartition(self._topic, p, self._start_at.get(p, OFFSET_BEGINNING))
+                        for p in found.partitions
+                    ]
                     if self._since_ms is not None:
                         asked = [TopicPartition(self._topic, p, self._since_ms) for p in found.partitions]
                         assigned = consumer.offsets_for_times(asked, timeout=5.0)

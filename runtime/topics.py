@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -108,15 +115,31 @@ class Topics:
                 if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise
 
+    def identity(self, name: str) -> str | None:
+        """What tells a topic from another that had its name before; None if there is none. Raises BrokerUnavailable."""
+        asked = TopicCollection([name])
+        try:
+            return str(self._admin.describe_topics(asked)[name].result(self._timeout_s).topic_id)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return None
+            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+
     def offsets(self, names: Iterable[str], *, earliest: bool = False) -> dict[tuple[str, int], int]:
-        """The end (or start) offset of every partition of these topics; topics that do not exist are left out."""
+        """The end (or start) offset of every partition of these topics; topics that do not exist are left out.
+
+        Raises BrokerUnavailable.
+        """
         existing = self.partitions()
         asked = [TopicPartition(name, p) for name in names for p in range(existing.get(name, 0))]
         if not asked:
             return {}
         spec = OffsetSpec.earliest() if earliest else OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        answers = self._admin.list_offsets(dict.fromkeys(asked, spec))
-        return {(p.topic, p.partition): future.result(self._timeout_s).offset for p, future in answers.items()}
+        try:
+            answers = self._admin.list_offsets(dict.fromkeys(asked, spec))
+            return {(p.topic, p.partition): future.result(self._timeout_s).offset for p, future in answers.items()}
+        except KafkaException as error:
+            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
 
     def lag(self, group: str, names: Iterable[str]) -> list[GroupLag]:
         """The group's lag on every partition of these topics. Raises BrokerUnavailable."""
@@ -142,6 +165,34 @@ class Topics:
             return {member.client_id for member in described[group].result(self._timeout_s).members or []}
         except KafkaException as error:
             raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+
+    def set_committed(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Make a group without members go on from these offsets, by (topic, partition). Raises BrokerUnavailable.
+
+        A group with members refuses: its members would overwrite it.
+        """
+        wanted = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+        if not wanted:
+            return
+        try:
+            request = ConsumerGroupTopicPartitions(group, wanted)
+            self._admin.alter_consumer_group_offsets([request])[group].result(self._timeout_s)
+        except KafkaException as error:
+            raise BrokerUnavailable(f"the offsets of group {group} were not taken: {error.args[0].str()}") from error
+
+    def delete_group(self, group: str) -> bool:
+        """Forget a group and its offsets; False while it has members. One that is not there is no error.
+
+        Raises BrokerUnavailable.
+        """
+        try:
+            self._admin.delete_consumer_groups([group], request_timeout=self._timeout_s)[group].result(self._timeout_s)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.NON_EMPTY_GROUP:
+                return False
+            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                raise BrokerUnavailable(f"group {group} was not deleted: {error.args[0].str()}") from error
+        return True
 
     def count_data(self, lag: GroupLag, *, most: int = 1000) -> int:
         """How many data records a partition's lag holds: transaction markers and compacted gaps do not count.

@@ -14,18 +14,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import structlog
 
 from runtime.clock import now_ms
-from runtime.embedding.select import configured_fingerprint
 from runtime.metrics import Metrics, metrics, total
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings
 from runtime.topics import BrokerUnavailable, Topics
 from schemas.codec import Codec
-from schemas.index.contract import Generation
 from schemas.registry import Registry
 from streams.adapters import probe
 from streams.adapters.letter_log import LetterLog
@@ -33,13 +30,9 @@ from streams.adapters.outbox import KafkaOutbox
 from streams.adapters.runner import Assignment, Loop, build_app, run
 from streams.adapters.watchdog import Watchdog
 from streams.core.budget import HOUR_S, LetterBudget
-from streams.core.chunking import ChunkingParameters
 from streams.core.letters import Letter
-from streams.pipeline import Stage, stage
+from streams.pipeline import Stage, side_group, stage
 from streams.ports import Step
-
-if TYPE_CHECKING:
-    from weaviate.client import WeaviateClient
 
 log = structlog.get_logger()
 
@@ -55,33 +48,44 @@ class WallClock:
         return now_ms()
 
 
-class WrongModel(Exception):
-    """The live generation was made with another model than the settings name."""
-
-
 @dataclass
 class _Parts:
-    """What a stage's step is made of, and what is to be closed after it."""
+    """What a stage's step is made of, and what is to be closed after it.
+
+    mark: what the worker tells its group besides its name. outbox: where the loop parks, if not where others do.
+    """
 
     step: Step
     topics: tuple[str, ...]
     closing: list[Callable[[], object]]
+    mark: str = ""
+    outbox: KafkaOutbox | None = None
 
 
-def wanted_generation(settings: Settings) -> Generation:
-    """The generation that these settings would make."""
-    fingerprint = configured_fingerprint(settings.embedding)
-    return Generation(fingerprint.key(), fingerprint.dimension, ChunkingParameters().fingerprint)
+@dataclass(frozen=True)
+class _Given:
+    """What every stage's parts are made from. generation: the one beside the live one that the worker is for."""
+
+    declared: Stage
+    settings: Settings
+    codec: Codec
+    outbox: KafkaOutbox
+    counters: Metrics
+    instance: str
+    generation: str | None
 
 
-def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
+def work(name: str, settings: Settings, *, instance: str | None = None, generation: str | None = None) -> None:
     """Run one worker of a stage until a signal ends it. instance: its name in the group, the same after a restart.
 
     A worker that is killed and started again under its name gets its partitions back at once, without waiting for the
-    session to end. Raises the errors of what cannot be reached at start.
+    session to end. generation: of the index stage, one that is not live, fed by a group of its own; the worker ends by
+    itself when that generation goes live or away. Raises the errors of what cannot be reached at start.
     """
     declared = stage(name)
-    instance = instance or f"{name}-{socket.gethostname()}-1"
+    group = declared.group if generation is None else side_group(generation)
+    named = name if generation is None else f"{name}-{generation}"
+    instance = instance or f"{named}-{socket.gethostname()}-1"
     codec = Codec(Registry(settings.registry.url))
     counters = metrics()
     with ConfirmedProducer(
@@ -92,7 +96,8 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
         timeout_s=settings.kafka.request_timeout_s,
     ) as producer:
         outbox = KafkaOutbox(producer, codec, stage=name)
-        parts = _PARTS[name](declared, settings, codec, outbox, counters)
+        parts = _PARTS[name](_Given(declared, settings, codec, outbox, counters, instance, generation))
+        client_id = f"{instance}{parts.mark}"
         lately = recent_letters(settings, name)
         now, now_s = now_ms(), time.monotonic()
         budget = LetterBudget(
@@ -103,7 +108,7 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
         counters.dead_letter_budget.labels(name).set(budget.left(now_s))
         loop = Loop(
             step=parts.step,
-            outbox=outbox,
+            outbox=parts.outbox or outbox,
             metrics=counters,
             attempts=settings.stage.attempts,
             retry_max_s=settings.stage.retry_max_s,
@@ -112,14 +117,16 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
             parked={(letter.rejected, letter.rejected_ms) for letter in lately},
         )
         app = build_app(
-            group=declared.group,
+            group=group,
             topics=parts.topics,
             loop=loop,
             settings=settings,
             batch=min(declared.batch, settings.index.batch_documents) if name == "index" else declared.batch,
             within_s=settings.index.batch_within_s,
             instance=instance,
-            lasting=declared.lasting,
+            client_id=client_id,
+            # One that is started for a while must not be missed for a session's time once it is gone.
+            lasting=declared.lasting and generation is None,
         )
         assignment = Assignment()
         assignment.follow(app)
@@ -133,7 +140,7 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
 
         def pending() -> dict[tuple[str, int], tuple[int | None, int]]:
             mine = assignment.places
-            lags = broker.lag(declared.group, parts.topics)
+            lags = broker.lag(group, parts.topics)
             return {
                 (lag.topic, lag.partition): (lag.committed, broker.count_data(lag))
                 for lag in lags
@@ -141,7 +148,7 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
             }
 
         Watchdog(
-            joined=lambda: instance in broker.members(declared.group),
+            joined=lambda: client_id in broker.members(group),
             pending=pending,
             work=lambda: total(counters.embedding_texts) + total(counters.documents),
             waiting=lambda: loop.waiting,
@@ -149,7 +156,9 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
             limit_s=settings.stage.watchdog_s,
         ).start()
         port = probe.serve(settings.metrics.host, settings.metrics.port, counters.registry, ready)
-        log.info("worker_started", stage=name, instance=instance, topics=list(parts.topics), metrics_port=port)
+        log.info(
+            "worker_started", stage=name, instance=client_id, group=group, topics=list(parts.topics), metrics_port=port
+        )
         try:
             run(app)
         finally:
@@ -176,76 +185,63 @@ def _abort(why: str) -> None:
     os._exit(70)
 
 
-def _capture(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOutbox, _: Metrics) -> _Parts:
+def _capture(given: _Given) -> _Parts:
     from streams.adapters.sources import PostgresRows, SourceList
     from streams.steps.capture import CaptureStep
 
+    settings, codec = given.settings, given.codec
     sources = SourceList(settings.kafka.bootstrap, codec, Topics(settings.kafka.bootstrap))
     known = sources.start(settings.kafka.request_timeout_s)
-    sources.watch(known, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    sources.watch(known, _end_cleanly)
     dsn = settings.postgres.dsn.get_secret_value() if settings.postgres.dsn else None
-    step = CaptureStep(codec, outbox, PostgresRows(dsn), WallClock(), known)
-    return _Parts(step, (*declared.reads, *known), [sources.close])
+    step = CaptureStep(codec, given.outbox, PostgresRows(dsn), WallClock(), known)
+    return _Parts(step, (*given.declared.reads, *known), [sources.close])
 
 
-def _parse(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOutbox, _: Metrics) -> _Parts:
+def _parse(given: _Given) -> _Parts:
     from runtime.blobs import BlobStore
     from streams.parsing.pool import ParserPool
     from streams.steps.parse import ParseStep
 
+    settings = given.settings
     pool = ParserPool(
         processes=settings.parse.processes,
         memory_bytes=settings.parse.memory_bytes,
         max_text_bytes=settings.parse.max_text_bytes,
     )
     step = ParseStep(
-        codec=codec,
+        codec=given.codec,
         blobs=BlobStore(settings.blobs_url),
         pool=pool,
-        log=outbox,
+        log=given.outbox,
         clock=WallClock(),
         folder=settings.spool,
         deadline_s=settings.parse.timeout_s,
     )
-    return _Parts(step, declared.reads, [])
+    return _Parts(step, given.declared.reads, [])
 
 
-def _index(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOutbox, counters: Metrics) -> _Parts:
-    from runtime.embedding.select import embedder_from
-    from runtime.weaviate import connect
-    from streams.adapters.weaviate_index import WeaviateIndex
-    from streams.steps.index import IndexStep
+def _index(given: _Given) -> _Parts:
+    from streams.index_parts import index_parts
 
-    client = connect(settings.weaviate)
-    generation = live_generation(client, settings)
-    step = IndexStep(
-        codec=codec,
-        index=WeaviateIndex(client, generation),
-        embedder=embedder_from(settings.embedding),
-        outbox=outbox,
+    made = index_parts(
+        settings=given.settings,
+        codec=given.codec,
+        outbox=given.outbox,
+        counters=given.counters,
         clock=WallClock(),
-        metrics=counters,
-        generation=generation.name,
+        instance=given.instance,
+        generation=given.generation,
+        end=_end_cleanly,
     )
-    return _Parts(step, declared.reads, [client.close])
+    return _Parts(made.step, given.declared.reads, [made.close], made.mark, made.outbox)
 
 
-def live_generation(client: WeaviateClient, settings: Settings) -> Generation:
-    """The live generation, if the configured model made it. Raises WrongModel, NoLiveGeneration."""
-    from streams import generations
-
-    generation = generations.live(client)
-    wanted = wanted_generation(settings)
-    if (generation.model, generation.chunker) != (wanted.model, wanted.chunker):
-        raise WrongModel(
-            f"the live generation {generation.name} was made with {generation.model} and {generation.chunker}; the "
-            f"settings name {wanted.model} and {wanted.chunker}. Vectors of two models cannot be compared: set the "
-            "model back, or rebuild"
-        )
-    return generation
+def _end_cleanly() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
-_PARTS: dict[str, Callable[[Stage, Settings, Codec, KafkaOutbox, Metrics], _Parts]] = {
+_PARTS: dict[str, Callable[[_Given], _Parts]] = {
     "capture": _capture,
     "parse": _parse,
     "index": _index,

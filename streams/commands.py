@@ -1,4 +1,4 @@
-"""The commands of this package: `worker`, `generation ensure`, `lag-exporter`. Mounted by `thalweg`."""
+"""The commands of this package: `worker`, `generation ensure`, `lag-exporter`, `rebuild`. Mounted by `thalweg`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from runtime.logs import configure
 from runtime.settings import load_settings
 from streams.pipeline import STAGES
+from streams.rebuild_commands import keep_side_workers
 
 worker = typer.Typer(no_args_is_help=True, help="Run one worker of a stage until a signal ends it.")
 generation = typer.Typer(no_args_is_help=True, help="Generations of the index.")
@@ -31,7 +32,26 @@ def _command(stage: str) -> None:
 
 
 for _stage in STAGES:
-    _command(_stage.name)
+    if _stage.name != "index":
+        _command(_stage.name)
+
+
+@worker.command("index")
+def _index(
+    name: _NAME = None,
+    generation: Annotated[
+        str | None, typer.Option("--generation", help="Feed this generation, which is not live; `worker rebuild` does.")
+    ] = None,
+) -> None:
+    """Run a worker of the stage index."""
+    from streams.bootstrap import work
+
+    settings = load_settings()
+    configure(settings.log_level)
+    work("index", settings, instance=name, generation=generation)
+
+
+worker.command("rebuild")(keep_side_workers)
 
 
 @generation.callback()
@@ -41,21 +61,21 @@ def _group() -> None:
 
 @generation.command("ensure")
 def ensure(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Make the first generation and let it go live; if one is live, check that the configured model made it.
-
-    Exit codes: 0 a fitting generation is live, 1 the live one was made with another model.
-    """
+    """Make the first generation and let it go live; if one is live, leave it, whatever model made it."""
+    from runtime.clock import now_ms
     from runtime.weaviate import connect
-    from streams import bootstrap, generations
+    from streams import generations
 
     settings = load_settings()
+    wanted = generations.wanted_generation(settings.embedding)
     with connect(settings.weaviate) as client:
-        generations.ensure(client, bootstrap.wanted_generation(settings))
-        try:
-            live = bootstrap.live_generation(client, settings)
-        except bootstrap.WrongModel as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(1) from error
+        live = generations.ensure(client, wanted, made_ms=now_ms())
+    if (live.model, live.chunker) != (wanted.model, wanted.chunker):
+        typer.echo(
+            f"the live generation {live.name} was made with {live.model} and {live.chunker}, and stays; the settings "
+            f"name {wanted.model} and {wanted.chunker}: `thalweg rebuild start` makes a generation with them",
+            err=True,
+        )
     typer.echo(
         json.dumps({"generation": live.name, "model": live.model}) if as_json else f"live: {live.name} ({live.model})"
     )

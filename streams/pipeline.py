@@ -52,3 +52,13 @@ STAGES = (
 def stage(name: str) -> Stage:
     """The stage of this name. Raises KeyError."""
     return {item.name: item for item in STAGES}[name]
+
+
+def index_stages() -> tuple[Stage, ...]:
+    """The stages whose workers write the live generation; each reads the same topics, for a group of its own."""
+    return tuple(item for item in STAGES if "embeddings" in item.writes)
+
+
+def side_group(generation: str) -> str:
+    """The consumer group that feeds a generation which is not live, beside the index stage's own group."""
+    return f"{stage('index').group}-{generation}"

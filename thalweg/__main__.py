@@ -38,7 +38,8 @@ COMMANDS: dict[str, _Command] = {
     "config": _Command("runtime.config_commands", "config", "Show settings and where they come from."),
     "dlq": _Command("streams.letter_commands", "app", "Dead letters: list, show, redrive, drop."),
     "generation": _Command("streams.commands", "generation", "Generations of the index."),
-    "worker": _Command("streams.commands", "worker", "Run one worker: capture, parse or index."),
+    "rebuild": _Command("streams.rebuild_commands", "rebuild", "Make, promote, take back and prune generations."),
+    "worker": _Command("streams.commands", "worker", "Run one worker: capture, parse, index or rebuild."),
     "serve": _Command("thalweg.serving", "serve", "Run one API: upload or query."),
     "lag-exporter": _Command("streams.commands", "lag_exporter", "Export each stage's queue depth."),
 }
@@ -48,7 +49,7 @@ _SPOKEN = frozenset(
     {
         *("BrokerUnavailable", "DeliveryFailed", "RegistryUnavailable", "NotRegistered", "IncompatibleSchema"),
         *("EmbeddingMisconfigured", "EmbeddingUnavailable", "WeaviateUnavailable", "NoLiveGeneration", "WrongModel"),
-        *("LocalStackError", "StartError", "BlobUnavailable"),
+        *("LocalStackError", "StartError", "BlobUnavailable", "RebuildRefused", "NotBeside"),
     }
 )
 """Errors of ours whose text is for people: by name, so that no command loads another package for them."""

@@ -29,8 +29,8 @@ from deploy.local.supervisor import STATUS_TAKEN
 START_TIMEOUT_S = 420.0
 STOP_TIMEOUT_S = 150.0
 LOOK_EVERY_S = 0.1
-# The last three are made by our own processes.
-OWN_FOLDERS = ("data", "run", "logs", "secrets", "blobs", "spool", "faust")
+# The last four are made by our own processes.
+OWN_FOLDERS = ("data", "run", "logs", "secrets", "blobs", "spool", "faust", "vectors")
 
 
 @dataclass(frozen=True)

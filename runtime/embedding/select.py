@@ -1,4 +1,4 @@
-"""From settings to the one embedder a process uses; refuses a model that the live index was not built with.
+"""From settings to the embedder a process uses: the one they name, or the one that made a generation of the index.
 
 Before it: settings, and the description of the live generation. After it: indexing and asking. Each
 provider's libraries are loaded only if it is the one chosen.
@@ -24,6 +24,7 @@ from runtime.embedding.known_models import (
 from runtime.embedding.local_files import local_fingerprint, locate
 from runtime.embedding.openai_compatible import openai_connection
 from runtime.embedding.remote import Connection, RemoteEmbedder, measured_dimension
+from runtime.settings import Embedding
 
 
 class EmbeddingSettings(Protocol):
@@ -100,6 +101,42 @@ def embedder_for(
             "(`thalweg rebuild start`) and promote it"
         )
     return _embedder(live, settings, environ)
+
+
+def embedder_of(
+    fingerprint_record: Mapping[str, object], settings: Embedding, environ: Mapping[str, str] = os.environ
+) -> Embedder:
+    """The embedder that made a generation, whatever model the settings name: of those, only url, key and path count.
+
+    An empty record is one of the settings' model. Raises EmbeddingMisconfigured as `embedder_for` and `settings_of` do.
+    """
+    if not fingerprint_record:
+        return embedder_from(settings, environ)
+    return embedder_for(fingerprint_record, settings_of(fingerprint_record, settings), environ)
+
+
+def settings_of(fingerprint_record: Mapping[str, object], settings: Embedding) -> Embedding:
+    """The settings with the provider and model of a generation's record in place of their own.
+
+    Raises EmbeddingMisconfigured if the record is none, or its provider needs another URL and key than these are.
+    """
+    try:
+        made = ModelFingerprint.from_record(fingerprint_record)
+    except ValueError as error:
+        raise EmbeddingMisconfigured(f"the generation does not say which model it is of: {error}") from error
+    return with_model(settings, made.provider, made.model, None if made.provider == "local" else made.dimension)
+
+
+def with_model(settings: Embedding, provider: str, model: str, dimension: int | None = None) -> Embedding:
+    """The settings with another model; URL and key stay. Raises EmbeddingMisconfigured where they are another's."""
+    if provider not in DEFAULT_MODEL:
+        raise EmbeddingMisconfigured(f"no embedding provider {provider!r}: there are {', '.join(DEFAULT_MODEL)}")
+    if "local" not in (provider, settings.provider) and provider != settings.provider:
+        raise EmbeddingMisconfigured(
+            f"{model} is a model of {provider}, but embedding.url and embedding.api_key are for {settings.provider}: "
+            f"set embedding.provider to {provider}, with its URL and key"
+        )
+    return settings.model_copy(update={"provider": provider, "model": model, "dimension": dimension})
 
 
 def _embedder(fingerprint: ModelFingerprint, settings: EmbeddingSettings, environ: Mapping[str, str]) -> Embedder:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 ALIAS = "ThalwegLive"
@@ -25,13 +25,17 @@ class Generation:
     """What a pair of collections was made with; stored in the Chunks collection's description, as JSON.
 
     model is ModelFingerprint.key(); chunker the chunker's fingerprint; dimension the vectors' length. salt tells two
-    generations of the same model and chunker apart (a rebuild as of a moment).
+    generations of the same model and chunker apart. embedding (ModelFingerprint.record()) and chunking (the chunker's
+    parameters) say what model and chunker name, so that whoever writes or asks can build the same; empty where a
+    generation does not say: then it is what is configured.
     """
 
     model: str
     dimension: int
     chunker: str
     salt: str = ""
+    embedding: Mapping[str, str | int | bool] = field(default_factory=dict, compare=False)
+    chunking: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -52,7 +56,14 @@ class Generation:
     def describe(self) -> str:
         """The description that the Chunks collection carries."""
         return json.dumps(
-            {"model": self.model, "dimension": self.dimension, "chunker": self.chunker, "salt": self.salt},
+            {
+                "model": self.model,
+                "dimension": self.dimension,
+                "chunker": self.chunker,
+                "salt": self.salt,
+                "embedding": dict(self.embedding),
+                "chunking": dict(self.chunking),
+            },
             sort_keys=True,
         )
 
@@ -61,7 +72,14 @@ class Generation:
         """The generation a collection's description names. Raises ValueError if it names none."""
         try:
             raw = json.loads(text)
-            return Generation(raw["model"], int(raw["dimension"]), raw["chunker"], raw.get("salt", ""))
+            return Generation(
+                raw["model"],
+                int(raw["dimension"]),
+                raw["chunker"],
+                raw.get("salt", ""),
+                raw.get("embedding", {}),
+                raw.get("chunking", {}),
+            )
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"not the description of a generation: {text[:80]!r}") from error
 

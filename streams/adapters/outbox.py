@@ -5,7 +5,7 @@ Before this: the steps. After this: topics. An error of the broker is a Temporar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 
 from runtime.producer import ConfirmedProducer, DeliveryFailed, Outgoing
@@ -21,7 +21,7 @@ class KafkaOutbox:
     """Outbox, ChangeLog and dead letters of one worker. Thread-safe."""
 
     def __init__(self, producer: ConfirmedProducer, codec: Codec, *, stage: str) -> None:
-        self._producer = producer
+        self.producer = producer
         self._codec = codec
         self._stage = stage
 
@@ -35,7 +35,7 @@ class KafkaOutbox:
     def progress(self, receipts: Sequence[Receipt]) -> None:
         """As Outbox.progress."""
         for receipt in receipts:
-            self._producer.submit(self._record("receipts", receipt))
+            self.producer.submit(self._record("receipts", receipt))
 
     def changes(self, changes: Sequence[DocumentChange]) -> None:
         """As ChangeLog.changes."""
@@ -80,7 +80,7 @@ class KafkaOutbox:
 
     def _send(self, records: Sequence[Outgoing]) -> None:
         try:
-            self._producer.send(records)
+            self.producer.send(records)
         except DeliveryFailed as error:
             if error.configuration:
                 raise Misconfigured(f"Kafka: {error}") from error
@@ -89,3 +89,33 @@ class KafkaOutbox:
             raise PermanentFailure("not_deliverable", str(error)) from error
         except FutureTimeout as error:
             raise TemporaryFailure("Kafka: no word on a delivery in time") from error
+
+
+class QuietOutbox(KafkaOutbox):
+    """The outbox of a generation that is not live: vectors are published, receipts and dead letters are not.
+
+    A receipt says that the live generation has a change, and a dead letter that nobody has; both are for the main
+    group to say. computed takes the vectors too, so that the live generation's step finds them at once.
+    """
+
+    def __init__(
+        self,
+        producer: ConfirmedProducer,
+        codec: Codec,
+        *,
+        stage: str,
+        computed: Callable[[Sequence[Embedding]], None],
+    ) -> None:
+        super().__init__(producer, codec, stage=stage)
+        self._computed = computed
+
+    def publish(self, receipts: Sequence[Receipt], embeddings: Sequence[Embedding]) -> None:  # noqa: ARG002
+        """As Outbox.publish, without the receipts."""
+        self._computed(embeddings)
+        super().publish([], embeddings)
+
+    def progress(self, receipts: Sequence[Receipt]) -> None:
+        """Nothing: nobody watches."""
+
+    def park(self, record: Inbound, outcome: Rejected) -> None:
+        """A line in the log; the loop writes it."""

@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast
 
 import faust
 import structlog
+from faust.exceptions import ConsumerNotStarted
 from mode import CrashingSupervisor
 
 from runtime.metrics import Metrics
@@ -189,9 +190,13 @@ def build_app(
     batch: int,
     within_s: float,
     instance: str,
+    client_id: str,
     lasting: bool,
 ) -> faust.App:
-    """The Faust app that reads these topics for this group. `run` starts it."""
+    """The Faust app that reads these topics for this group. `run` starts it.
+
+    client_id is what the group's members list says of it, and may change from one start to the next.
+    """
     # One that does not keep its place is missed until its session ends; it holds no model and never stalls for long.
     session_s = settings.stage.session_timeout_s if lasting else min(10.0, settings.stage.session_timeout_s)
     datadir = settings.home / "faust" / instance  # nothing of ours lies there, but Faust wants it
@@ -206,7 +211,7 @@ def build_app(
         topic_allow_declare=False,
         topic_disable_leader=True,
         agent_supervisor=CrashingSupervisor,
-        broker_client_id=instance,
+        broker_client_id=client_id,
         broker_commit_interval=0.5,
         broker_session_timeout=session_s,
         broker_heartbeat_interval=3.0,
@@ -233,6 +238,14 @@ def build_app(
 
     app.agent(channel, name=f"{loop.step.name}-reader", concurrency=1)(read)
     return app
+
+
+def assigned(app: faust.App) -> set[tuple[str, int]]:
+    """The (topic, partition) pairs that this worker reads now; none before its consumer runs."""
+    try:
+        return {(place.topic, place.partition) for place in app.consumer.assignment()}
+    except ConsumerNotStarted:
+        return set()
 
 
 def run(app: faust.App) -> None:

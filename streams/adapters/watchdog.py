@@ -12,9 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 
 import structlog
-from confluent_kafka import KafkaException
-
-from runtime.topics import BrokerUnavailable
 
 log = structlog.get_logger()
 
@@ -56,8 +53,8 @@ class Watchdog:
                 time.sleep(every_s)
                 try:
                     self.look()
-                except (BrokerUnavailable, KafkaException) as error:
-                    log.warning("watchdog_cannot_see", reason=str(error)[:200])
+                except Exception as error:  # noqa: BLE001  a watchdog that died would watch nobody
+                    log.warning("watchdog_cannot_see", reason=f"{type(error).__name__}: {error}"[:200])
 
         threading.Thread(target=run, name="watchdog", daemon=True).start()
 

@@ -174,7 +174,7 @@ def test_ports_should_be_the_usual_ones_on_the_loopback_address_only(services: d
 def test_stopping_should_be_as_patient_as_the_local_stack_and_by_the_same_signal(
     services: dict[str, Any], context: Context
 ) -> None:
-    with_metrics = {**DEFAULTS, **{apps.port_name(app): 1 for app in apps.APPS if app.stage}}
+    with_metrics = {**{apps.port_name(app): 1 for app in apps.APPS}, **DEFAULTS}
     everything: list[Server] = [make(context) for make in plan.SERVERS.values()]
     wide = Context(context.home, context.parts, with_metrics, {})
     everything += [apps.server(app, wide, ()) for app in apps.APPS]

@@ -187,8 +187,15 @@ def test_addresses_should_end_as_the_local_ones(services: dict[str, dict[str, An
 def test_files_of_uploads_should_be_where_both_sides_look(services: dict[str, dict[str, Any]]) -> None:
     home = image_variables(THALWEG, "upload")["THALWEG_HOME"]
     assert services["upload"]["volumes"] == services["parse"]["volumes"] == [f"files:{home}"]
-    for name in ("capture", "index", "lag-exporter"):
+    for name in ("capture", "lag-exporter"):
         assert any(entry.startswith(f"{home}:") for entry in services[name]["tmpfs"]), name
+
+
+def test_vectors_should_be_on_a_disk_and_not_in_memory(services: dict[str, dict[str, Any]]) -> None:
+    home = image_variables(THALWEG, "streams")["THALWEG_HOME"]
+    for name in ("index", "rebuild"):
+        assert services[name]["volumes"] == [f"vectors:{home}"], name
+        assert not any(entry.startswith(f"{home}:") for entry in services[name]["tmpfs"]), name
 
 
 def test_health_should_be_asked_at_the_port_that_the_process_serves(services: dict[str, dict[str, Any]]) -> None:

@@ -45,8 +45,8 @@ def vector_of(text: str) -> list[float]:
 class WordEmbedder:
     """ports.QueryEmbedder with `vector_of`."""
 
-    async def embed(self, model: str, text: str) -> list[float]:
-        assert model == MODEL
+    async def embed(self, generation: Generation, text: str) -> list[float]:
+        assert generation.model == MODEL
         return vector_of(text)
 
 

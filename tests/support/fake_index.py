@@ -75,6 +75,12 @@ class FakeIndex:
                 self.chunks[identifier].retired = True
         self.superseded |= {manifest.id for manifest in manifests}
 
+    def revive(self, tenant: str, chunk_ids: Collection[str]) -> None:
+        self.before_call("revive")
+        for identifier in chunk_ids:
+            if identifier in self.chunks:
+                self.chunks[identifier].retired = False
+
     def documents_before(self, tenant: str, source: str, barrier: Position) -> Iterable[Manifest]:
         self.before_call("documents_before")
         return [

@@ -83,8 +83,8 @@ class FakeEmbedder:
         self.fails = fails
         self.asked: list[tuple[str, str]] = []
 
-    async def embed(self, model: str, text: str) -> list[float]:
+    async def embed(self, generation: Generation, text: str) -> list[float]:
         if self.fails is not None:
             raise self.fails
-        self.asked.append((model, text))
+        self.asked.append((generation.model, text))
         return [1.0, 0.0]

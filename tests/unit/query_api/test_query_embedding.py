@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from runtime.embedding.contract import (
     ModelFingerprint,
 )
 from runtime.metrics import Metrics, declare
+from schemas.index.contract import Generation
 
 FINGERPRINT = ModelFingerprint("local", "tiny", "", 2, 10, True)
+GENERATION = Generation(FINGERPRINT.key(), 2, "test", embedding=FINGERPRINT.record())
 
 
 class Tiny:
@@ -50,15 +53,15 @@ class Tiny:
 
 def over(tiny: Embedder, *, timeout_s: float = 5) -> tuple[ThreadedEmbedder, Metrics]:
     metrics = declare(CollectorRegistry())
-    return ThreadedEmbedder(lambda: tiny, metrics, threads=2, timeout_s=timeout_s), metrics
+    return ThreadedEmbedder(lambda _: tiny, metrics, threads=2, timeout_s=timeout_s), metrics
 
 
 async def test_a_question_is_embedded_in_a_thread_and_counted_and_kept() -> None:
     tiny = Tiny()
     embedder, metrics = over(tiny)
 
-    assert await embedder.embed(FINGERPRINT.key(), "q") == [1.0, 0.0]
-    assert await embedder.embed(FINGERPRINT.key(), "q") == [1.0, 0.0]
+    assert await embedder.embed(GENERATION, "q") == [1.0, 0.0]
+    assert await embedder.embed(GENERATION, "q") == [1.0, 0.0]
 
     assert len(tiny.threads) == 1
     assert tiny.threads[0] != threading.current_thread().name
@@ -70,7 +73,7 @@ async def test_another_model_than_the_generations_is_refused_and_both_are_named(
     embedder, _ = over(Tiny())
 
     with pytest.raises(ModelMismatch, match=FINGERPRINT.key()):
-        await embedder.embed("other_123", "q")
+        await embedder.embed(replace(GENERATION, model="other_123"), "q")
 
 
 @pytest.mark.parametrize("error", [EmbeddingUnavailable("busy"), EmbeddingMisconfigured("no key")])
@@ -80,24 +83,24 @@ async def test_what_the_model_says_is_passed_on_in_our_words(error: Exception) -
     embedder, _ = over(tiny)
 
     with pytest.raises(ModelUnavailable, match=str(error)):
-        await embedder.embed(FINGERPRINT.key(), "q")
+        await embedder.embed(GENERATION, "q")
 
 
 async def test_a_model_that_hangs_is_given_up() -> None:
     tiny = Tiny()
     tiny.hold = threading.Event()
     embedder, _ = over(tiny, timeout_s=0.05)
-    await embedder.ready()
+    await embedder.ready(GENERATION)
 
     with pytest.raises(ModelUnavailable, match="did not answer within"):
-        await embedder.embed(FINGERPRINT.key(), "q")
+        await embedder.embed(GENERATION, "q")
     tiny.hold.set()
 
 
 async def test_a_model_that_was_not_there_at_the_start_is_found_later() -> None:
     loads = iter([EmbeddingMisconfigured("run `thalweg setup`"), None])
 
-    def load() -> Embedder:
+    def load(_: Generation) -> Embedder:
         failure = next(loads)
         if failure is not None:
             raise failure
@@ -106,5 +109,33 @@ async def test_a_model_that_was_not_there_at_the_start_is_found_later() -> None:
     embedder = ThreadedEmbedder(load, declare(CollectorRegistry()), threads=1, timeout_s=5)
 
     with pytest.raises(ModelUnavailable, match="thalweg setup"):
-        await embedder.ready()
-    assert await embedder.ready() == FINGERPRINT.key()
+        await embedder.ready(GENERATION)
+    assert await embedder.ready(GENERATION) == FINGERPRINT.key()
+
+
+async def test_each_generation_is_asked_with_the_model_that_made_it_loaded_once_each() -> None:
+    loaded: list[str] = []
+
+    class Named(Tiny):
+        def __init__(self, fingerprint: ModelFingerprint) -> None:
+            super().__init__()
+            self.fingerprint = fingerprint
+
+        def embed_query(self, text: str) -> EmbedResult:
+            number = float(len(self.fingerprint.model))
+            return EmbedResult(np.array([[number, 0.0]], dtype=np.float32), tokens=1, calls=1)
+
+    def load(generation: Generation) -> Embedder:
+        loaded.append(generation.model)
+        return Named(ModelFingerprint.from_record(generation.embedding))
+
+    embedder = ThreadedEmbedder(load, declare(CollectorRegistry()), threads=2, timeout_s=5)
+    made = [ModelFingerprint("local", name, "", 2, 10, True) for name in ("a", "bb", "ccc")]
+    one, two, three = (Generation(found.key(), 2, "test", embedding=found.record()) for found in made)
+
+    assert await embedder.embed(one, "q") == [1.0, 0.0]
+    assert await embedder.embed(two, "q") == [2.0, 0.0]
+    assert await embedder.embed(one, "other") == [1.0, 0.0], "a search under way still has its model"
+    assert loaded == [one.model, two.model]
+    assert await embedder.embed(three, "q") == [3.0, 0.0]
+    assert await embedder.embed(one, "q") == [1.0, 0.0], "what was asked before is still known"
