@@ -119,7 +119,7 @@ def _joined(text: str, parts: Iterator[_Part], parameters: ChunkingParameters) -
 
 
 def _line_start(text: str, start: int, most: int) -> int:
-    """Where the white space that indents what starts here begins; not looked for further away than any block is long."""
+    """Where the white space that indents what starts here begins; not looked for beyond the longest chunk."""
     at = start
     while at > max(start - most, 0) and text[at - 1].isspace() and text[at - 1] not in "\r\n":
         at -= 1

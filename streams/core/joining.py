@@ -43,7 +43,7 @@ LIST = LAST_BODY + 1
 
 LEAST_MOST = 160
 _OPENING = 24
-"""Characters of a block that choose among the levels open to it: what is edited further on does not change its level."""
+"""Characters of a block that choose among the levels open to it: an edit further on seldom changes its level."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """What is too long for one chunk, cut inside: between list items, lines or sentences, then words, then anywhere.
 
-A stretch is a row of atoms with a gap before each, of a strength (a line's beats a sentence's beats a word's), and among
-equals by a hash of the atom that follows. The strongest gap is cut first, then the next, as long as what it would cut is
-too long. So the places depend on nearby content and not on the distance from the start. (The tree that the cuts form
-is a treap: its shape is a function of the content alone. Seidel and Aragon, "Randomized search trees", 1996.)
+A stretch is a row of atoms with a gap before each, of a strength (a line's beats a sentence's beats a word's), and
+among equals by a hash of the atom that follows. The strongest gap is cut first, then the next, as long as what it would
+cut is too long. So the places depend on nearby content and not on the distance from the start. (The tree that the cuts
+form is a treap: its shape is a function of the content alone. Seidel and Aragon, "Randomized search trees", 1996.)
 
 Before this: `structure.py`. After this: `chunking.py` joins the pieces of short blocks, and takes these as they are.
 """
@@ -16,6 +16,7 @@ import zlib
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])[」』”’）]*\s*")
 _LINE = re.compile(r"\n+")
@@ -35,6 +36,13 @@ class _Atom:
     start: int
     end: int
     strength: int  # of the gap before it; 0 is the strongest
+
+
+@dataclass(frozen=True)
+class _Limits:
+    gaps: tuple[re.Pattern[str], ...]  # the strongest kind first
+    atom: int  # bytes, at most
+    grain: int  # characters below which neighbours may become one atom
 
 
 def size_of(text: str, start: int, end: int) -> int:
@@ -58,28 +66,23 @@ def split(
 
     Where there is a choice, no piece is below a quarter of `most`. What lies between the pieces is white space.
     """
-    gaps = _GAPS.get(kind, _PROSE)
-    grain = most // 16
-    items = _grains(text, zip(starts, [*starts[1:], end], strict=True), grain) if starts else [(start, end)]
-    atoms = [
-        atom for low, high in items for atom in _atoms(text, *trim(text, low, high), gaps, 0, 0, most // 2, grain)
-    ]
+    limits = _Limits(_GAPS.get(kind, _PROSE), most // 2, most // 16)
+    spans = _grains(text, zip(starts, [*starts[1:], end], strict=True), limits.grain) if starts else [(start, end)]
+    atoms = [atom for low, high in spans for atom in _atoms(text, trim(text, low, high), 0, 0, limits)]
     return _cut(text, atoms, most)
 
 
-def _atoms(  # noqa: PLR0913  one recursion
-    text: str, start: int, end: int, gaps: Sequence[re.Pattern[str]], depth: int, strength: int, most: int, grain: int
-) -> Iterator[_Atom]:
+def _atoms(text: str, span: tuple[int, int], depth: int, strength: int, limits: _Limits) -> Iterator[_Atom]:
     """What fits is one atom; else it is divided at the first kind of gap, and what is still too long at the next."""
-    if end - start <= most and size_of(text, start, end) <= most:
-        yield _Atom(start, end, strength)
-    elif depth == len(gaps):
-        for low, high in _anywhere(text, start, end, most):
+    if span[1] - span[0] <= limits.atom and size_of(text, *span) <= limits.atom:
+        yield _Atom(*span, strength)
+    elif depth == len(limits.gaps):
+        for low, high in _anywhere(text, *span, limits.atom):
             yield _Atom(low, high, strength)
             strength = depth + 1
     else:
-        for low, high in _grains(text, _divided(text, start, end, gaps[depth]), grain):
-            yield from _atoms(text, low, high, gaps, depth + 1, strength, most, grain)
+        for part in _grains(text, _divided(text, *span, limits.gaps[depth]), limits.grain):
+            yield from _atoms(text, part, depth + 1, strength, limits)
             strength = depth + 1
 
 
@@ -98,6 +101,10 @@ def _grains(text: str, pieces: Iterable[tuple[int, int]], grain: int) -> Iterato
     """Very short pieces taken together, up to a place that their content chooses: a long text has a million words."""
     first, last = -1, -1
     for low, high in pieces:
+        # Twice a grain of any script is less than an atom may have, so no pieces are lost in one that is too long.
+        if first >= 0 and high - first > 2 * grain:
+            yield first, last
+            first = -1
         if first < 0:
             first = low
         last = high
@@ -151,7 +158,7 @@ def _cut(text: str, atoms: Sequence[_Atom], most: int) -> list[tuple[int, int]]:
             low, high = cuts[place - 1], cuts[place]
             if low < gap and between(low, high) > most and min(between(low, gap), between(gap, high)) >= least:
                 insort(cuts, gap)
-    return [(atoms[low].start, atoms[high - 1].end) for low, high in zip(cuts, cuts[1:], strict=False)]
+    return [(atoms[low].start, atoms[high - 1].end) for low, high in pairwise(cuts)]
 
 
 def _by_strength(text: str, atoms: Sequence[_Atom]) -> list[int]:

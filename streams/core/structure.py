@@ -46,7 +46,7 @@ def _lines(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _plain(text: str) -> Iterator[Block]:
-    """Runs of lines that are not blank; such a run may begin with an underlined title, or hold list items or a table."""
+    """Runs of lines that are not blank; such a run may begin with a title, or be a list or a table."""
     run: list[tuple[int, int, str]] = []
     for line in _lines(text):
         if line[2].strip():

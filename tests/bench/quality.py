@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pydoc_data.topics import topics
 from typing import Any
 
@@ -92,7 +93,7 @@ def questions(texts: Sequence[Text]) -> Iterator[Question]:
     """Half-remembered sentences, titles, and what packages say of themselves elsewhere."""
     titles = Counter(title for text in texts for title, _ in _titles(text))
     for number, text in enumerate(texts):
-        draw = random.Random(text.name)  # noqa: S311  chooses examples, guards nothing
+        draw = random.Random(text.name)
         sentences = list(_sentences(text))
         for start, end in draw.sample(sentences, min(5, len(sentences))):
             words = text.body[start:end].split()
@@ -120,7 +121,7 @@ def _sentences(text: Text) -> Iterator[Span]:
 def _titles(text: Text) -> Iterator[tuple[str, Span]]:
     """Each heading that prose follows, with the first 300 characters of that."""
     blocks = blocks_of(text.body, text.content_type)
-    for block, following in zip(blocks, blocks[1:], strict=False):
+    for block, following in pairwise(blocks):
         if block.kind == "heading" and following.kind == "paragraph":
             title = text.body[block.start : block.end].strip("#").splitlines()[0].strip().lower()
             yield title, (following.start, min(following.end, following.start + 300))
@@ -177,7 +178,11 @@ def recursive(size: int) -> Splitter:
 
 
 def measure(
-    name: str, splitter: Splitter, texts: Sequence[Text], asked: Sequence[Question], embed: Callable[[list[str]], Vectors]
+    name: str,
+    splitter: Splitter,
+    texts: Sequence[Text],
+    asked: Sequence[Question],
+    embed: Callable[[list[str]], Vectors],
 ) -> Row:
     """One splitter over the whole corpus; `embed` gives unit vectors."""
     spans = [(number, start, end) for number, text in enumerate(texts) for start, end in splitter(text)]
