@@ -1,0 +1,503 @@
+"""Everything together: sources, broker, stages with their workers, shared collections, a clock moved by hand.
+
+Before this: `histories.py` says what happens, action by action. After this: `judge.py` watches and gives the verdict.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry
+
+from runtime.blobs import BlobStore, BlobUnavailable
+from runtime.metrics import Metrics, declare
+from runtime.producer import ConfirmedProducer
+from schemas.codec import Codec, DecodeError
+from schemas.records import DocumentChange, Event, Operation, Origin, Position, Receipt, Upload, document_key
+from schemas.source import SourceSpec, parse_source
+from streams.adapters.outbox import KafkaOutbox
+from streams.adapters.runner import Loop
+from streams.core.chunking import ChunkingParameters
+from streams.parsing.pool import ParserPool
+from streams.parsing.result import Block, ParsedText, ParseFailure
+from streams.parsing.warm_child import ParserUnavailable
+from streams.ports import Inbound, TemporaryFailure
+from streams.steps.capture import EPOCH_HEADER, CapturedSource, CaptureStep
+from streams.steps.index import IndexStep
+from streams.steps.parse import ParseStep
+from tests.simulation.broker import Broker, SimulatedProducer
+from tests.simulation.judge import Accepted, Broken, Judge, Rank
+from tests.simulation.process import Fault, Group, Process
+from tests.simulation.sources import Row, Table, Written
+from tests.simulation.store import (
+    CRASHING,
+    REFUSED,
+    UNSTORABLE,
+    SimulatedModel,
+    SimulatedStore,
+)
+from tests.support.fake_index import FakeIndex
+from tests.support.lookup import LocalLookup
+
+SMALL = ChunkingParameters(most=40, least=8)
+TENANTS = ("t", "u")
+_SOURCE = """
+name: {name}
+knowledge_base: kb
+table: public.{name}
+key: [id]
+text: [title, body]
+title: title
+metadata: {{kind: category}}
+access: readers
+deleted: gone
+"""
+SPECS = {name: parse_source(_SOURCE.format(name=name)) for name in ("notes", "cards")}
+"""notes: REPLICA IDENTITY DEFAULT; its rows may be read from the table. cards: FULL; its rows may be refused."""
+
+UNREADABLE = "%unreadable%"
+"""A file that says this cannot be parsed."""
+
+
+class RememberingCodec(Codec):
+    """The real codec, which reads what it wrote itself from memory: equal by the codec's own tests, and quicker."""
+
+    def __init__(self) -> None:
+        super().__init__(LocalLookup())
+        self.known: dict[bytes, Any] = {}
+
+    def encode(self, topic: str, record: Any) -> bytes:
+        """As Codec.encode."""
+        value = super().encode(topic, record)
+        self.known[value] = record
+        return value
+
+    def decode(self, value: bytes, kind: type[Any]) -> Any:
+        """As Codec.decode."""
+        found = self.known.get(value)
+        return found if isinstance(found, kind) else super().decode(value, kind)
+
+    def decode_any(self, value: bytes) -> dict[str, Any]:
+        """As Codec.decode_any; what the simulated connector wrote is known."""
+        found = self.known.get(value)
+        return found if isinstance(found, dict) else super().decode_any(value)
+
+    def foreign(self, body: dict[str, Any]) -> bytes:
+        """Bytes that stand for a record of the connector."""
+        value = b"\x00conn" + repr(sorted(body.items(), key=lambda item: item[0])).encode()
+        self.known[value] = body
+        return value
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large a world is: partitions of `documents`, workers and records at once of each stage."""
+
+    partitions: int = 2
+    workers: Mapping[str, int] = field(default_factory=lambda: {"capture": 2, "parse": 1, "index": 2})
+    batch: int = 4
+    drain: int = 0
+
+
+class World:
+    """One history's world. Every public method is one thing that can happen; `finish` brings it to rest."""
+
+    def __init__(self, shape: Shape, codec: RememberingCodec | None = None) -> None:
+        self.shape = shape
+        self.ms = 1_000
+        self.codec = codec or RememberingCodec()
+        self.metrics = _metrics()
+        self.stores = {tenant: FakeIndex() for tenant in TENANTS}
+        self.judge = Judge(self.stores)
+        captured = {spec.topic: 2 for spec in SPECS.values()}
+        topics = {"events": 2, "uploads": 1, "documents": shape.partitions}
+        self.broker = Broker(
+            lambda: self.ms,
+            {**topics, **captured, "receipts": 1, "embeddings": 1, "dead-letters": 1},
+            self._appended,
+        )
+        self.blobs: dict[str, str] = {}
+        self.tables = {
+            name: Table(spec, name == "cards", lambda: self.ms, self._emit, self._end_old)
+            for name, spec in SPECS.items()
+        }
+        self.groups = {
+            "capture": Group("thalweg-capture", ["events", *captured]),
+            "parse": Group("thalweg-parse", ["uploads"]),
+            "index": Group("thalweg-index", ["documents"]),
+        }
+        self._ranks: dict[str, Rank] = {}
+        self._junk: list[str] = []
+        self.counts = {"deaths": 0, "embedded": 0, "rebalances": 0, "runs": 0}
+        for stage, group in self.groups.items():
+            for number in range(shape.workers[stage]):
+                group.members.append(self._process(stage, f"{stage}-{number}"))
+            group.rebalance(self.broker)
+
+    # What happens to sources.
+
+    def publish(self, tenant: str, name: str, text: str | None) -> None:
+        """An event: a document's text, or its deletion."""
+        event = Event(tenant, "kb", name, delete=text is None, text=text)
+        self.ms += 1
+        record = self.broker.append("events", event.key.encode(), self.codec.encode("events", event))
+        self._accept(record, tenant, event.key, text)
+
+    def upload(self, tenant: str, name: str, text: str) -> None:
+        """A file: its bytes are stored, then the claim is written."""
+        blob = f"blob:{len(self.blobs)}"
+        self.blobs[blob] = text
+        upload = Upload(blob, tenant, "kb", name, f"{name}.txt", "txt", len(text), "", blob)
+        self.ms += 1
+        record = self.broker.append("uploads", upload.key.encode(), self.codec.encode("uploads", upload))
+        self._accept(record, tenant, upload.key, text)
+
+    def junk(self, topic: str, partition: int, value: bytes) -> None:
+        """A record that nobody can read."""
+        record = self.broker.append(topic, b"junk", value, partition=partition)
+        self._junk.append(f"{record.topic}/{record.partition}@{record.offset}")
+
+    def _accept(self, record: Inbound, tenant: str, document: str, text: str | None) -> None:
+        position = f"{record.topic}/{record.partition}@{record.offset}"
+        rank = (record.timestamp_ms, 0, record.offset, record.topic)
+        self._ranks[position] = rank
+        self.judge.accept(
+            Accepted(
+                tenant, position, document, "", rank, "gone" if text is None else "text", text or "", _refused(text)
+            )  # fmt: skip
+        )
+
+    def _emit(self, table: Table, written: Written, epoch: int) -> None:
+        """The connector writes one record, and after a deletion its echo."""
+        spec = table.spec
+        body = {
+            "op": written.operation,
+            "before": written.before,
+            "after": written.after,
+            "source": {"lsn": written.lsn, "ts_ms": written.at_ms, "snapshot": written.mark},
+        }
+        key = None if written.key is None else self.codec.foreign({"id": written.key})
+        headers = [(EPOCH_HEADER, str(epoch).encode())]
+        partition = written.lsn if key is None else None
+        record = self.broker.append(spec.topic, key, self.codec.foreign(body), headers, partition)
+        position = f"{record.topic}/{record.partition}@{record.offset}"
+        rank = (epoch, 0 if written.operation == "r" else 1, written.lsn, "")
+        self._ranks[position] = rank
+        tenant = _tenant(spec)
+        if written.operation == "t":
+            self._accept_end(table, position, rank, told=True)
+            return
+        document = document_key(tenant, "kb", f"{spec.name}:{written.key}")
+        gone = written.row is None or written.row["gone"] is not None
+        text = None if gone else _text(cast(Row, written.row))
+        self.judge.accept(
+            Accepted(tenant, position, document, spec.name, rank, "gone" if gone else "text", text or "", _refused(text))
+        )
+        if written.mark == "last":
+            self._accept_end(table, position, rank, told=False)
+        if written.operation == "d":
+            self.broker.append(spec.topic, key, None, headers)
+
+    def _end_old(self, table: Table, epoch: int) -> None:
+        """What `thalweg sources apply` does after the snapshot of a new epoch: a barrier into each partition."""
+        spec, tenant = table.spec, _tenant(table.spec)
+        rank = (epoch, 0, 0, "")
+        position = f"sources/0@{epoch}{len(spec.name)}"
+        self._ranks[position] = rank
+        change = DocumentChange(
+            tenant, "kb", f"source:{spec.name}", Operation.BARRIER, Position(spec.stream, epoch, 0, 0, self.ms),
+            Origin("cdc", spec.name, "renewed", "sources", 0, int(f"{epoch}{len(spec.name)}")),
+        )  # fmt: skip
+        self._accept_end(table, position, rank, told=True)
+        for number in range(self.shape.partitions):
+            self.broker.append("documents", change.key.encode(), self.codec.encode("documents", change), (), number)
+
+    def _accept_end(self, table: Table, position: str, rank: Rank, *, told: bool) -> None:
+        tenant = _tenant(table.spec)
+        document = f"{tenant}/kb/source:{table.spec.name}"
+        self.judge.accept(Accepted(tenant, position, document, table.spec.name, rank, "ends", told=told))
+
+    def first_snapshot(self, table: str, unseen: int) -> None:
+        """The connector begins: with a snapshot of what is there. Later it begins anew only with a new epoch."""
+        found = self.tables[table]
+        if not found.sent and not found.snapshots and found.rows:
+            found.take_snapshot(unseen)
+
+    # What happens to workers.
+
+    def processes(self) -> list[Process]:
+        """All that live."""
+        return [member for group in self.groups.values() for member in group.members]
+
+    def run(self, worker: int, steps: int) -> None:
+        """One worker goes on for so many points."""
+        members = self.processes()
+        process = members[worker % len(members)]
+        if process.wake_ms <= self.ms and process.work:
+            self._run(process, steps)
+
+    def fault(self, worker: int, fault: Fault) -> None:
+        """One worker meets this soon."""
+        members = self.processes()
+        members[worker % len(members)].faults.append(fault)
+
+    def kill(self, worker: int) -> None:
+        """`kill -9`; its supervisor starts it anew."""
+        members = self.processes()
+        members[worker % len(members)].kill()
+
+    def expel(self, worker: int) -> None:
+        """One worker is taken for dead; it goes on with what it holds, and others with its partitions."""
+        process = self.processes()[worker % len(self.processes())]
+        self.counts["rebalances"] += 1
+        process.group.rebalance(self.broker, without=process)
+
+    def join(self, group: int) -> None:
+        """Every worker of a group is a member again."""
+        found = list(self.groups.values())[group % len(self.groups)]
+        self.counts["rebalances"] += 1
+        found.rebalance(self.broker)
+
+    def wait(self, ms: int) -> None:
+        """Time passes."""
+        self.ms += ms
+
+    def _run(self, process: Process, steps: int) -> None:
+        self.counts["runs"] += 1
+        process.run(steps)
+
+    def _ended(self, process: Process) -> None:
+        """A worker died: another of its name takes its place, from the committed offsets."""
+        self.counts["deaths"] += 1
+        group = process.group
+        stage = next(stage for stage, found in self.groups.items() if found is group)
+        group.members[group.members.index(process)] = self._process(stage, process.name)
+        group.rebalance(self.broker)
+
+    # To rest.
+
+    def finish(self, most: int = 20_000) -> None:
+        """Bring everything to rest, faults over, zombies and all; then the verdict. Raises Broken."""
+        rng = random.Random(self.shape.drain)
+        for process in self.processes():
+            process.faults.clear()
+        for _ in range(most):
+            self.ms += 1
+            busy = [process for process in self.processes() if process.work]
+            awake = [process for process in busy if process.wake_ms <= self.ms]
+            behind = [table for table in self.tables.values() if table.behind]
+            if behind and (not awake or rng.random() < 0.3):
+                rng.choice(behind).send(rng.randint(1, 3))
+            elif awake:
+                self._run(rng.choice(awake), rng.choice((0, 1, 2, 5, 40)))
+            elif busy:
+                self.ms = min(process.wake_ms for process in busy)
+            elif self._lag():
+                for group in self.groups.values():
+                    group.rebalance(self.broker)
+                    for member in group.members:
+                        member.positions = {
+                            place: self.broker.committed.get((group.name, place), 0) for place in member.positions
+                        }
+            else:
+                break
+        else:
+            raise Broken(f"no rest after {most} steps: lag {self._lag()}")
+        self._settle_junk()
+        self.judge.verdict()
+        self._same_as_tables()
+
+    def close(self) -> None:
+        """End every worker, so that its thread is free for the next history."""
+        self._ended_is_noise()
+        for process in self.processes():
+            process.kill()
+
+    def _ended_is_noise(self) -> None:
+        for process in self.processes():
+            process.ended = lambda _: None
+
+    def _lag(self) -> int:
+        return sum(self.broker.lag(group.name, group.topics) for group in self.groups.values())
+
+    def _settle_junk(self) -> None:
+        for position in self._junk:
+            if not self.judge.parked.get(position):
+                raise Broken(f"{position}: a record that nobody can read was not parked")
+
+    def _same_as_tables(self) -> None:
+        """The model's own check: where nothing was refused, what it expects of a table is what the table holds."""
+        expected = self.judge.expected()
+        for table in self.tables.values():
+            prefix = f"{_tenant(table.spec)}/kb/{table.spec.name}:"
+            found = {d: text for d, text in expected[_tenant(table.spec)].items() if d.startswith(prefix)}
+            rows = {prefix + key: _text(row) for key, row in table.rows.items() if row["gone"] is None}
+            if not any(_refused(text) for text in rows.values()) and not self._refused_before(prefix):
+                assert found == rows, f"the simulation is wrong: {found} is expected, the table holds {rows}"
+
+    def _refused_before(self, prefix: str) -> bool:
+        return any(
+            item.refused and item.document.startswith(prefix)
+            for several in self.judge.inputs.values()
+            for item in several
+        )
+
+    # How a worker is made.
+
+    def _process(self, stage: str, name: str) -> Process:
+        return Process(
+            name, self.groups[stage], self.broker, self.shape.batch, lambda: self.ms,
+            lambda process: self._loop(stage, process), self._ended,
+        )  # fmt: skip
+
+    def _loop(self, stage: str, process: Process) -> Loop:
+        producer = cast(ConfirmedProducer, SimulatedProducer(self.broker, process))
+        outbox = KafkaOutbox(producer, self.codec, stage=stage)
+        step: Any
+        if stage == "capture":
+            sources = {spec.topic: CapturedSource(_tenant(spec), spec) for spec in SPECS.values()}
+            step = CaptureStep(self.codec, outbox, _Rows(self, process), _Clock(self), sources)
+        elif stage == "parse":
+            blobs, pool = cast(BlobStore, _Blobs(self, process)), cast(ParserPool, _Pool(process))
+            step = ParseStep(self.codec, blobs, pool, outbox, _Clock(self), Path(gettempdir()), 10.0)
+        else:
+            answered, asked = self._watch(process)
+            step = IndexStep(
+                codec=self.codec,
+                index=SimulatedStore(self.stores, process, self.judge.look, answered),
+                embedder=SimulatedModel(process, asked),
+                outbox=outbox,
+                clock=_Clock(self),
+                metrics=self.metrics,
+                generation="simulated",
+                parameters=SMALL,
+            )
+        return Loop(
+            step=step, outbox=outbox, metrics=self.metrics, attempts=5, retry_max_s=30.0, dead_letters_per_minute=1_000,
+            abort=process.abort, sleep=process.sleep, monotonic=lambda: self.ms / 1000, jitter=lambda: 0.5,
+        )  # fmt: skip
+
+    def _watch(
+        self, process: Process
+    ) -> tuple[Callable[[str, Collection[str], Collection[str]], None], Callable[[str], None]]:
+        """A process may embed only what the index did not hold when it asked, and nothing twice in its life."""
+        missing: dict[str, str] = {}
+        done: set[tuple[str, str]] = set()
+
+        def answered(tenant: str, asked: Collection[str], had: Collection[str]) -> None:
+            missing.clear()
+            missing.update({hashed: tenant for hashed in asked if hashed not in had})
+
+        def asked(hashed: str) -> None:
+            tenant = missing.get(hashed)
+            if tenant is None:
+                raise Broken(f"{process.name} embeds a text that the index holds")
+            if (tenant, hashed) in done:
+                raise Broken(f"{process.name} embeds a text for the second time")
+            done.add((tenant, hashed))
+            self.counts["embedded"] += 1
+
+        return answered, asked
+
+    def _appended(self, record: Inbound) -> None:
+        """Every record that comes into a topic is seen by the judge."""
+        if record.topic == "receipts":
+            self.judge.receipt(self.codec.decode(record.value or b"", Receipt))
+        elif record.topic == "documents" and record.value in self.codec.known:
+            change = self.codec.decode(record.value or b"", DocumentChange)
+            self.judge.captured(change, self._ranks[change.origin.receipt_position])
+        elif record.topic == "dead-letters":
+            position = "{}/{}@{}".format(
+                *(record.header(f"__streams.errors.{name}") for name in ("topic", "partition", "offset"))
+            )
+            if record.header("thalweg.stage") == "index":
+                try:
+                    position = self.codec.decode(record.value or b"", DocumentChange).origin.receipt_position
+                except DecodeError:
+                    pass
+            self.judge.park(position, record.header("__streams.errors.exception") or "")
+
+class _Clock:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def now_ms(self) -> int:
+        return self._world.ms
+
+
+class _Rows:
+    """RowReader on the tables as they are now."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._process = process
+
+    def read(self, spec: SourceSpec, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        self._process.point(_database_away)
+        row = self._world.tables[spec.name].rows.get(key["id"])
+        return None if row is None else dict(row)
+
+
+class _Blobs:
+    """BlobStore, as far as parsing uses it."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._process = process
+
+    def fetch_to(self, uri: str, path: Path) -> None:
+        self._process.point(lambda: BlobUnavailable("the blob store is away"))
+        path.write_text(self._world.blobs[uri], "utf-8")
+
+
+class _Pool:
+    """ParserPool for plain texts: a paragraph is a block."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def parse(self, path: Path, kind: object, *, deadline_s: float) -> ParsedText | ParseFailure:
+        self._process.point(lambda: ParserUnavailable("no child"))
+        text = path.read_text("utf-8")
+        if UNREADABLE in text:
+            return ParseFailure("corrupt", "it cannot be read")
+        blocks, at = [], 0
+        for part in text.split("\n\n"):
+            blocks.append(Block("paragraph", at, at + len(part)))
+            at += len(part) + 2
+        return ParsedText(text, tuple(blocks), None, {})
+
+
+def _database_away() -> Exception:
+    return TemporaryFailure("the database is away")
+
+
+def _tenant(spec: SourceSpec) -> str:
+    return TENANTS[0] if spec.name == "notes" else TENANTS[1]
+
+
+def _text(row: Row) -> str:
+    return f"{row['title'] or ''}\n\n{row['body'] or ''}".strip()
+
+
+def _refused(text: str | None) -> Any:
+    if text is None:
+        return ""
+    if UNREADABLE in text:
+        return "parse"
+    return "index" if any(word in text for word in (REFUSED, CRASHING, UNSTORABLE)) else ""
+
+
+_DECLARED: list[Metrics] = []
+
+
+def _metrics() -> Metrics:
+    """Counted by all worlds together: nobody reads them, and to declare them takes as long as a history."""
+    if not _DECLARED:
+        _DECLARED.append(declare(CollectorRegistry()))
+    return _DECLARED[0]
