@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from schemas.index.manifest import barrier_document
+from schemas.index.manifest import BARRIER_PREFIX, barrier_document
 from schemas.records import DocumentChange, Receipt, ReceiptStage
 from tests.support.fake_index import FakeIndex
 from tests.support.oracle import differences, scan_fake
@@ -98,6 +98,8 @@ class Judge:
     def look(self, tenant: str, document: str, receipt: Receipt | None = None) -> None:
         """Hold what is shown of a document now against what was shown and promised before."""
         store = self.stores[tenant]
+        if document.startswith(BARRIER_PREFIX):
+            return
         found = [
             manifest
             for identifier, manifest in store.stored.items()

@@ -81,9 +81,13 @@ class Process:
         self.steps = steps
         if self._fiber is None:
             self._fiber = Fiber.take(self._live)
-        if not self._fiber.resume():
-            self._fiber = None
-            self.alive = False
+        try:
+            paused = self._fiber.resume()
+        except BaseException:
+            self._fiber, self.alive = None, False
+            raise
+        if not paused:
+            self._fiber, self.alive = None, False
             self.ended(self)
 
     def kill(self) -> None:
@@ -147,7 +151,10 @@ class Process:
                 self._breathe()
                 continue
             self.idle = False
-            self._fiber.run(loop.settle(batch))
+            try:
+                self._fiber.run(loop.settle(batch))
+            except Exception as error:
+                raise Died from error  # as the reader does: nothing may leave its body
             self._breathe()
             for record in batch:
                 self._acknowledge(record)

@@ -143,7 +143,7 @@ class Table:
     def lose_slot(self, open_changes: int) -> None:
         """The slot is lost with all it had not sent; a new epoch begins with a snapshot, perhaps of a restored copy."""
         self.epoch += 1
-        if open_changes % 2 == 0:
+        if open_changes == 0:
             self.lsn = 50
         self.take_snapshot(open_changes)
 

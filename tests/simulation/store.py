@@ -58,7 +58,10 @@ class SimulatedStore:
 
         def view(tenant: str, shared: FakeIndex) -> FakeIndex:
             def effect(_: str, document: str) -> None:
-                changed(tenant, document)
+                try:
+                    changed(tenant, document)
+                except Exception as error:
+                    raise Broken(f"the simulation is wrong: {error!r}") from error
                 process.point(away)
 
             return FakeIndex(

@@ -338,7 +338,8 @@ class World:
             found = {d: text for d, text in expected[_tenant(table.spec)].items() if d.startswith(prefix)}
             rows = {prefix + key: _text(row) for key, row in table.rows.items() if row["gone"] is None}
             if not any(_refused(text) for text in rows.values()) and not self._refused_before(prefix):
-                assert found == rows, f"the simulation is wrong: {found} is expected, the table holds {rows}"
+                if found != rows:
+                    raise Broken(f"the simulation is wrong: {found} is expected, the table holds {rows}")
 
     def _refused_before(self, prefix: str) -> bool:
         return any(
