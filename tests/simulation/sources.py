@@ -144,7 +144,7 @@ class Table:
         """The slot is lost with all it had not sent; a new epoch begins with a snapshot, perhaps of a restored copy."""
         self.epoch += 1
         if open_changes == 0:
-            self.lsn = 50
+            self.lsn, self._renumbered = 50, len(self.log)
         self.take_snapshot(open_changes)
 
     def take_snapshot(self, open_changes: int) -> None:
@@ -152,7 +152,7 @@ class Table:
 
         A snapshot of no rows says nothing, so an attempt that was cut off is only begun anew where there are rows.
         """
-        self._first = self.sent = len(self.log) - min(open_changes, len(self.log))
+        self._first = self.sent = max(self._renumbered, len(self.log) - open_changes)
         seen = self.states[self.sent]
         self.lsn += 1
         self.snapshots += 1
@@ -171,3 +171,4 @@ class Table:
         self.emit(self, Written("r", lsn, self.now_ms(), key, None, row, row, "incremental"), self.epoch)
 
     _first: int = 0
+    _renumbered: int = 0
