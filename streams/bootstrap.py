@@ -28,7 +28,7 @@ from schemas.index.contract import Generation
 from schemas.registry import Registry
 from streams.adapters import probe
 from streams.adapters.outbox import KafkaOutbox
-from streams.adapters.runner import Loop, build_app, run
+from streams.adapters.runner import Assignment, Loop, build_app, run
 from streams.adapters.watchdog import Watchdog
 from streams.core.chunking import ChunkingParameters
 from streams.pipeline import Stage, stage
@@ -104,14 +104,16 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
             instance=instance,
             lasting=declared.lasting,
         )
+        assignment = Assignment()
+        assignment.follow(app)
 
         def ready() -> str | None:
-            return None if app.consumer.assignment() or app.assignor.assigned_actives() else "no partition assigned yet"
+            return None if assignment.places else "no partition assigned yet"
 
         broker = Topics(settings.kafka.bootstrap)
 
         def pending() -> dict[tuple[str, int], tuple[int | None, int]]:
-            mine = {(place.topic, place.partition) for place in app.consumer.assignment()}
+            mine = assignment.places
             lags = broker.lag(declared.group, parts.topics)
             return {
                 (lag.topic, lag.partition): (lag.committed, broker.count_data(lag))

@@ -86,8 +86,8 @@ class IndexStore(Protocol):
         """Every manifest of these documents not marked superseded, and the newest barrier of each source with one."""
         ...
 
-    def unretired(self, tenant: str, documents: Collection[str]) -> list[StoredChunk]:
-        """The chunk objects of these documents that are not marked retired."""
+    def unretired(self, tenant: str, introduced: Mapping[str, Collection[str]]) -> list[StoredChunk]:
+        """The chunk objects, not marked retired, that these versions (by document) introduced."""
         ...
 
     def vectors(self, tenant: str, text_hashes: Collection[str]) -> dict[str, Vector]:
@@ -108,6 +108,14 @@ class IndexStore(Protocol):
 
     def documents_before(self, tenant: str, source: str, barrier: Position) -> Iterable[Manifest]:
         """The live manifests of a source that are older than the barrier."""
+        ...
+
+
+class VectorLog(Protocol):
+    """What the topic `embeddings` remembers: asked for what the index does not hold, before the model is."""
+
+    def vectors(self, tenant: str, text_hashes: Collection[str]) -> dict[str, Vector]:
+        """Vectors of this generation's model for these texts, as far as there are any. Raises TemporaryFailure."""
         ...
 
 

@@ -77,9 +77,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def _logs(stack: Stack) -> dict[str, str]:
     now = stack.state()
-    shown = {name: tail(Path(record["log"]), 15) for name, record in now["processes"].items() if "log" in record}
+    shown = {name: tail(Path(record["log"]), 60) for name, record in now["processes"].items() if "log" in record}
     shown |= {
-        name: tail(Path(record["log"]), 15)
+        name: tail(Path(record["log"]), 60)
         for name, record in now["servers"].items()
         if "log" in record and record["state"] != "ready"
     }

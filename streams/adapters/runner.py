@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import faust
 import structlog
@@ -105,6 +105,30 @@ class Loop:
         return outcome
 
 
+class Assignment:
+    """The partitions (topic, number) that a worker reads now; any thread may look.
+
+    Told by Faust's rebalance callbacks. Its consumer must not be asked: Faust makes it on first touch, bound to the
+    event loop of the thread that touched it, and a probe that came early then broke the worker ("attached to a
+    different loop").
+    """
+
+    def __init__(self) -> None:
+        self.places: frozenset[tuple[str, int]] = frozenset()
+
+    def follow(self, app: faust.App) -> None:
+        """Listen to this app, which has not started yet."""
+
+        async def assigned(_: Any, *places: Any, **__: Any) -> None:
+            self.places = frozenset((place.topic, place.partition) for place in places[0])
+
+        async def revoked(_: Any, *__: Any, **___: Any) -> None:
+            self.places = frozenset()
+
+        app.on_partitions_assigned.connect(cast("Any", assigned))
+        app.on_partitions_revoked.connect(cast("Any", revoked))
+
+
 def build_app(
     *,
     group: str,
@@ -161,7 +185,10 @@ def build_app(
 
 
 def run(app: faust.App) -> None:
-    """Run the worker until a signal ends it. The current batch is finished first, for at most 25 s."""
+    """Run the worker until a signal ends it. The current batch is finished first, for at most 25 s.
+
+    Raises SystemExit: 0 after a signal, 1 after a crash inside Faust, whose cause is logged (Faust keeps it to itself).
+    """
     from faust.worker import Worker
 
     worker = Worker(
@@ -172,7 +199,13 @@ def run(app: faust.App) -> None:
         override_logging=False,
         loop=asyncio.new_event_loop(),
     )
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as end:
+        cause = app.crash_reason or end.__context__
+        if end.code and cause is not None:
+            log.critical("reader_crashed", cause=f"{type(cause).__name__}: {cause}", exc_info=cause)
+        raise
 
 
 def _inbound(message: Any) -> Inbound:

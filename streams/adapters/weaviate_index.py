@@ -63,15 +63,19 @@ class WeaviateIndex:
             {names[document]: manifest for document, manifest in barriers.items()},
         )
 
-    def unretired(self, tenant: str, documents: Collection[str]) -> list[StoredChunk]:
+    def unretired(self, tenant: str, introduced: Mapping[str, Collection[str]]) -> list[StoredChunk]:
         """As IndexStore.unretired."""
         collection = self._chunks.with_tenant(tenant)
         found: list[StoredChunk] = []
-        for part in _parts(documents, _ASK):
+        for part in _parts(introduced, _ASK):
             where = Filter.by_property("document").contains_any(part) & Filter.by_property("retired").equal(False)
             asked = ["document", "introduced"]
             pages = _pages(collection.query.fetch_objects, filters=where, return_properties=asked)
-            found.extend(StoredChunk(str(o.uuid), o.properties["document"], o.properties["introduced"]) for o in pages)
+            found.extend(
+                StoredChunk(str(item.uuid), item.properties["document"], item.properties["introduced"])
+                for item in pages
+                if item.properties["introduced"] in introduced[item.properties["document"]]
+            )
         return found
 
     def vectors(self, tenant: str, text_hashes: Collection[str]) -> dict[str, Vector]:
@@ -104,12 +108,16 @@ class WeaviateIndex:
         """As IndexStore.write_chunks."""
         self._ensure_tenant(tenant)
         self._ensure_properties(chunks)
-        objects = []
-        for chunk in {chunk.id: chunk for chunk in chunks}.values():
+        distinct = {chunk.id: chunk for chunk in chunks}.values()
+        for chunk in distinct:
             vector = vectors[chunk.text_hash]
             if vector.shape != (self._generation.dimension,) or not np.isfinite(vector).all():
                 raise PermanentFailure("bad_vector", f"{chunk.id}: shape {vector.shape}, or not finite")
-            objects.append(DataObject(properties=_properties(chunk), uuid=chunk.id, vector=vector.tolist()))
+        # One call's objects at a time: as lists of floats, vectors are eight times their size.
+        objects = (
+            DataObject(properties=_properties(chunk), uuid=chunk.id, vector=vectors[chunk.text_hash].tolist())
+            for chunk in distinct
+        )
         self._insert(self._chunks.with_tenant(tenant), objects)
 
     def write_manifests(self, tenant: str, manifests: Sequence[Manifest]) -> None:
@@ -172,7 +180,7 @@ class WeaviateIndex:
                 if manifest.position.stream == barrier.stream and barrier.newer_than(manifest.position):
                     yield manifest
 
-    def _insert(self, collection: Any, objects: Sequence[Any]) -> None:
+    def _insert(self, collection: Any, objects: Iterable[Any]) -> None:
         for part in _parts(objects, _WRITE):
             answer = _call(collection.data.insert_many, part)
             if answer.has_errors:

@@ -1,49 +1,58 @@
 """The commit of a batch: the one function whose order is the delivery guarantee.
 
-Before this: `index.py` planned the batch and found its vectors. After this: the loop acknowledges.
+Before this: `index.py` planned the batch; `vectors.py` finds its vectors. After this: the loop acknowledges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from schemas.records import Embedding, Receipt
-from streams.core.versions import DocumentPlan, leftovers
+from schemas.records import Receipt
+from streams.core.versions import DocumentPlan, NewChunk, leftovers
 from streams.failpoints import failpoint
-from streams.ports import Clock, IndexStore, Outbox, Vector
+from streams.ports import Clock, IndexStore, Outbox
+from streams.steps.vectors import VectorFinder
 
 
 @dataclass(frozen=True)
 class Batch:
     """A planned batch of one tenant.
 
-    touched: every document of the batch, also those with nothing newer to write. stale: the versions of the batch
-    that are not written (skipped or beaten), by document. sources: whose barriers count.
+    touched: every document of the batch, also those with nothing newer to write. suspects: versions, by document, of
+    which objects may lie in the index that no manifest lists, for an earlier try may have planned them against another
+    state. sources: whose barriers count. slice_texts: how many different texts are worked on at once in step 1; their
+    vectors are all that is held in memory.
     """
 
     tenant: str
     plans: Sequence[DocumentPlan]
     touched: Collection[str]
-    stale: Mapping[str, Collection[str]]
+    suspects: Mapping[str, Collection[str]]
     sources: Collection[str]
-    vectors: Mapping[str, Vector]
-    computed: Sequence[Embedding]
+    slice_texts: int
 
 
 def commit(
     batch: Batch,
-    receipts: Callable[[int], Sequence[Receipt]],
+    vectors: VectorFinder,
     *,
+    stored: Callable[[], None],
+    receipts: Callable[[int], Sequence[Receipt]],
     index: IndexStore,
     outbox: Outbox,
     clock: Clock,
 ) -> int:
     """Make a batch durable in five steps; the fifth, the acknowledgement, is the loop's.
 
-    1. Write the new chunk objects; every object's result is read.
-       Death after it: objects that no manifest lists. No reader shows them; the retry writes the same ids again, or,
-       if a newer version has come meanwhile, step 3 retires them as strays.
+    1. Slice by slice: find or compute the vectors of the new chunks, publish the computed ones (delivery confirmed),
+       write the chunk objects (every object's result read), and let go of the vectors. stored is called at the end.
+       Publishing comes first, so that the log of vectors holds all that the index holds.
+       Death within it, or after it: objects that no manifest lists. No reader shows them; the retry finds the vectors
+       of the written slices in the index, and of a slice published but not written in the log of vectors; it writes
+       the same ids again, or, if a newer version has come meanwhile, step 3 retires them as strays. Objects of a
+       version that is refused halfway stay so: to retire them could hide them under the same version redriven.
     2. Write the manifests. From here on readers see the new versions, whole.
        Death after it: what they replaced is not marked yet. Readers hide it, for the newest manifest does not list it;
        the retry, which has nothing newer to write, still goes through step 3.
@@ -51,17 +60,25 @@ def commit(
        another writer (a paused worker that woke up late) may have written since the plan: each writer looks after it
        has written, so the later of two sees both and cleans up.
        Death after it: the receipts are missing; the retry sends them.
-    4. Publish computed vectors and receipts, delivery confirmed. receipts is called with the time of step 2.
+    4. Publish the receipts, delivery confirmed. receipts is called with the time of step 2.
        Death after it: the batch is handed in once more, and its receipts are sent twice.
     5. Acknowledge (the loop does, in order).
 
     Returns the time at which the versions were searchable, in milliseconds. Raises TemporaryFailure (hand the same
-    batch in again) or PermanentFailure from steps 1 and 2.
+    batch in again: what was computed is not computed again), PermanentFailure from steps 1 and 2, and what
+    VectorFinder.find raises.
     """
     failpoint("before_chunks")
-    new = [chunk for plan in batch.plans for chunk in plan.new]
-    if new:
-        index.write_chunks(batch.tenant, new, batch.vectors)
+    for part in _slices([chunk for plan in batch.plans for chunk in plan.new], batch.slice_texts):
+        texts = {chunk.text_hash: chunk.text for chunk in part}
+        found = vectors.find(texts)
+        if found.computed:
+            outbox.publish([], found.computed)
+        failpoint("after_vectors")
+        index.write_chunks(batch.tenant, part, found.vectors)
+        vectors.written(texts)
+        failpoint("between_slices")
+    stored()
     failpoint("after_chunks")
     if batch.plans:
         now = clock.now_ms()
@@ -69,15 +86,21 @@ def commit(
     searchable_ms = clock.now_ms()
     failpoint("after_manifests")
     current, barriers = index.manifests(batch.tenant, batch.touched, batch.sources)
-    strays = [
-        stored
-        for stored in (index.unretired(batch.tenant, list(batch.stale)) if batch.stale else [])
-        if stored.introduced in batch.stale[stored.document]
-    ]
+    strays = index.unretired(batch.tenant, batch.suspects) if batch.suspects else []
     dropped, gone = leftovers(current, barriers, strays)
     if dropped or gone:
         index.retire(batch.tenant, dropped, gone, searchable_ms)
     failpoint("after_retire")
-    outbox.publish(receipts(searchable_ms), batch.computed)
+    outbox.publish(receipts(searchable_ms), [])
     failpoint("after_receipts")
     return searchable_ms
+
+
+def _slices(new: Iterable[NewChunk], size: int) -> Iterable[list[NewChunk]]:
+    """The chunks in slices of so many different texts; of like length, which is what a model takes fastest."""
+    by_text: dict[str, list[NewChunk]] = defaultdict(list)
+    for chunk in new:
+        by_text[chunk.text_hash].append(chunk)
+    ordered = sorted(by_text, key=lambda hashed: (len(by_text[hashed][0].text), hashed))
+    for at in range(0, len(ordered), size):
+        yield [chunk for hashed in ordered[at : at + size] for chunk in by_text[hashed]]

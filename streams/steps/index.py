@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from runtime.embedding.contract import (
     Embedder,
@@ -21,24 +19,47 @@ from runtime.embedding.contract import (
 from runtime.metrics import Metrics
 from schemas.codec import Codec, DecodeError, UnknownSchema
 from schemas.index.manifest import Manifest, barrier_document, live, newest
-from schemas.records import SNAPSHOT_END, DocumentChange, Embedding, Operation, Receipt, ReceiptStage
+from schemas.records import SNAPSHOT_END, DocumentChange, Operation, Receipt, ReceiptStage
 from streams.core.chunking import ChunkingParameters
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
-from streams.core.versions import DocumentPlan, NewChunk, plan_document
-from streams.ports import Clock, Inbound, IndexStore, Outbox, PermanentFailure, TemporaryFailure, Vector
+from streams.core.versions import DocumentPlan, plan_document
+from streams.ports import (
+    Clock,
+    Inbound,
+    IndexStore,
+    Outbox,
+    PermanentFailure,
+    TemporaryFailure,
+    Vector,
+    VectorLog,
+)
 from streams.steps.commit import Batch, commit
 from streams.steps.failures import failed_receipt
+from streams.steps.vectors import TextsRefused, VectorFinder
 
-_AT_ONCE = 256
-"""Texts embedded before the count moves on: a worker on a large document shows that it lives, in bounded memory."""
+_SLICE_TEXTS = 256
+"""Texts embedded and written before the next are looked at: a worker on a large document shows that it lives."""
 
-_SPARE = 4096
-"""Vectors kept for a batch that is handed in again (6 MB at 384 dimensions)."""
+_GROUP_BYTES = 4_194_304
+"""Records decoded, planned and committed together (4 MiB): a hundred large documents do not lie in memory at once."""
+
+
+class _Refused(Exception):
+    """These versions (by document) will never be taken; their neighbours may."""
+
+    def __init__(self, versions: Mapping[str, str], reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.versions = dict(versions)
+        self.outcome = Rejected(reason, detail)
 
 
 @dataclass(frozen=True)
 class IndexStep:
-    """Step of the stage `index`. generation names the collections the store writes to; spare is the step's own."""
+    """Step of the stage `index`. generation names the collections the store writes to.
+
+    vector_log: asked for vectors that the index does not hold. slice_texts: as in Batch. group_bytes: of a batch, so
+    much is worked on at once. spare is the step's own.
+    """
 
     codec: Codec
     index: IndexStore
@@ -48,6 +69,9 @@ class IndexStep:
     metrics: Metrics
     generation: str
     parameters: ChunkingParameters = field(default_factory=ChunkingParameters)
+    vector_log: VectorLog | None = None
+    slice_texts: int = _SLICE_TEXTS
+    group_bytes: int = _GROUP_BYTES
     name: str = "index"
     spare: dict[tuple[str, str], Vector] = field(default_factory=dict)
 
@@ -57,10 +81,17 @@ class IndexStep:
 
     def handle_now(self, batch: Sequence[Inbound]) -> list[Outcome]:
         """As handle, in the caller's thread."""
-        outcomes: list[Outcome] = [Done("ignored")] * len(batch)
+        outcomes: dict[int, Outcome] = {}
+        for group in _groups(batch, self.group_bytes):
+            outcomes |= self._handle_group({at: batch[at] for at in group})
+        return [outcomes[at] for at in range(len(batch))]
+
+    def _handle_group(self, records: Mapping[int, Inbound]) -> dict[int, Outcome]:
+        outcomes: dict[int, Outcome] = {}
         by_tenant: dict[str, dict[int, DocumentChange]] = defaultdict(dict)
-        for at, record in enumerate(batch):
+        for at, record in records.items():
             if record.value is None:
+                outcomes[at] = Done("ignored")
                 continue
             try:
                 change = self.codec.decode(record.value, DocumentChange)
@@ -75,8 +106,7 @@ class IndexStep:
                 continue
             by_tenant[change.tenant][at] = change
         for tenant, changes in by_tenant.items():
-            for at, outcome in self._settle(tenant, changes).items():
-                outcomes[at] = outcome
+            outcomes |= self._settle(tenant, changes)
         return outcomes
 
     async def failed(self, record: Inbound, outcome: Rejected) -> None:
@@ -89,9 +119,19 @@ class IndexStep:
         await asyncio.to_thread(self.outbox.publish, [receipt], [])
 
     def _settle(self, tenant: str, changes: dict[int, DocumentChange]) -> dict[int, Outcome]:
-        """An outcome for each change: all at once, or, where one spoils the batch, in halves until it stands alone."""
+        """An outcome for each change: all at once, or, where one spoils the batch, without it.
+
+        Where nothing says which one it is, the batch is halved until it stands alone. What was embedded meanwhile is
+        kept or in the index already: to go through the others again costs no call.
+        """
+        if not changes:
+            return {}
         try:
             return self._process(tenant, changes)
+        except _Refused as error:
+            refused = {at for at, c in changes.items() if error.versions.get(c.key) == c.position.version}
+            rest = self._settle(tenant, {at: change for at, change in changes.items() if at not in refused})
+            return rest | dict.fromkeys(refused, error.outcome)
         except TemporaryFailure as error:
             return dict.fromkeys(changes, Retry(str(error), error.after_s))
         except EmbeddingUnavailable as error:
@@ -131,36 +171,60 @@ class IndexStep:
             if (plan := self._plan(found, known.get(document), raised)) is not None
         }
         self._progress(changes, plans, ReceiptStage.CHUNKED)
-        vectors, computed = self._vectors(tenant, [chunk for plan in plans.values() for chunk in plan.new])
-        self._progress(changes, plans, ReceiptStage.EMBEDDED)
         written = {document: plan.manifest.position.version for document, plan in plans.items()}
-        stale = {
-            document: {change.position.version for change in found} - {written.get(document, "")}
+        # Of a document that the index does not know, the only version needs no look: any earlier try planned it alike.
+        suspects = {
+            document: versions
             for document, found in by_document.items()
+            if len(versions := {change.position.version for change in found}) > 1
+            or document in known
+            or document not in plans
         }
         batch = Batch(
             tenant=tenant,
             plans=list(plans.values()),
             touched=list(by_document),
-            stale={document: versions for document, versions in stale.items() if versions},
+            suspects=suspects,
             sources=sources,
-            vectors=vectors,
-            computed=computed,
+            slice_texts=self.slice_texts,
         )
         final = {document: plan.manifest for document, plan in plans.items()}
         current = {**known, **final}
         stages = {at: self._stage(change, current, raised) for at, change in changes.items()}
-        embedded = {item.text_hash for item in computed}
+        vectors = VectorFinder(tenant, self.index, self.vector_log, self.embedder, self.metrics, self.spare)
 
         def receipts(searchable_ms: int) -> list[Receipt]:
             return [
-                self._receipt(change, stages[at], plans.get(change.key), embedded, searchable_ms)
+                self._receipt(change, stages[at], plans.get(change.key), vectors.embedded, searchable_ms)
                 for at, change in changes.items()
                 if not (change.operation is Operation.BARRIER and change.origin.ref == SNAPSHOT_END)
             ]
 
-        searchable_ms = commit(batch, receipts, index=self.index, outbox=self.outbox, clock=self.clock)
-        self._measure(changes, stages, plans, embedded, searchable_ms)
+        try:
+            searchable_ms = commit(
+                batch,
+                vectors,
+                stored=lambda: self._progress(changes, plans, ReceiptStage.EMBEDDED),
+                receipts=receipts,
+                index=self.index,
+                outbox=self.outbox,
+                clock=self.clock,
+            )
+        except TextsRefused as error:
+            with_them = {
+                document: written[document]
+                for document, plan in plans.items()
+                if any(chunk.text_hash in error.hashes for chunk in plan.new)
+            }
+            raise _Refused(with_them, "embedding_rejected", error.detail) from error
+        except (PermanentFailure, EmbeddingRejected) as error:
+            if len(written) != 1:
+                raise
+            # Only the version that was to be written can be at fault: an older one in the batch may yet be taken.
+            reason = error.reason if isinstance(error, PermanentFailure) else "embedding_rejected"
+            detail = error.detail if isinstance(error, PermanentFailure) else str(error)
+            raise _Refused(written, reason, detail) from error
+        self._measure(changes, stages, plans, vectors.embedded, searchable_ms)
         return {at: Done(stages[at].value.lower()) for at in changes}
 
     def _plan(
@@ -169,37 +233,6 @@ class IndexStep:
         """The document's plan, without the changes that a barrier of their source has ended."""
         alive = [c for c in changes if not _ended(c, barriers.get(c.origin.source))]
         return plan_document(alive, known, self.parameters)
-
-    def _vectors(self, tenant: str, new: Sequence[NewChunk]) -> tuple[dict[str, Vector], list[Embedding]]:
-        """A vector for each text: from the index where it holds one, else computed, once for each text."""
-        texts = {chunk.text_hash: chunk.text for chunk in new}
-        vectors = self.index.vectors(tenant, texts) if texts else {}
-        missing = [hashed for hashed in texts if hashed not in vectors]
-        if not missing:
-            return vectors, []
-        model = self.embedder.fingerprint.key()
-        computed = []
-        for at in range(0, len(missing), _AT_ONCE):
-            part = missing[at : at + _AT_ONCE]
-            for hashed, vector in self._embed(tenant, {hashed: texts[hashed] for hashed in part}).items():
-                vectors[hashed] = vector
-                computed.append(Embedding(tenant, model, hashed, vector.astype("<f4").tobytes()))
-        return vectors, computed
-
-    def _embed(self, tenant: str, texts: Mapping[str, str]) -> dict[str, Vector]:
-        """Vectors by text hash. What was computed for a batch that then failed is not computed again."""
-        found = {hashed: self.spare[tenant, hashed] for hashed in texts if (tenant, hashed) in self.spare}
-        new = [hashed for hashed in texts if hashed not in found]
-        if new:
-            result = self.embedder.embed_documents([texts[hashed] for hashed in new])
-            self.metrics.embedding_calls.inc(result.calls)
-            self.metrics.embedding_texts.inc(len(new))
-            self.metrics.embedding_tokens.inc(result.tokens)
-            if len(self.spare) + len(new) > _SPARE:
-                self.spare.clear()
-            for hashed, vector in zip(new, result.vectors, strict=True):
-                found[hashed] = self.spare[tenant, hashed] = np.asarray(vector, dtype=np.float32)
-        return found
 
     def _raise_barrier(self, change: DocumentChange) -> None:
         """End every older document of a source: first the barrier, by which readers hide them; then the marks."""
@@ -289,3 +322,30 @@ def _ended(change: DocumentChange, barrier: Manifest | None) -> bool:
         and barrier.position.stream == change.position.stream
         and barrier.position.newer_than(change.position)
     )
+
+
+def _groups(batch: Sequence[Inbound], most_bytes: int) -> Iterable[list[int]]:
+    """The batch's records (by place) in groups of about so many bytes; a document's records stay together, in order.
+
+    Only the records of one document that are too large together are parted: then more than its newest version is
+    indexed, one after the other, which is right as well, and bounded.
+    """
+    by_key: dict[bytes | None, list[int]] = defaultdict(list)
+    for at, record in enumerate(batch):
+        by_key[record.key].append(at)
+    group: list[int] = []
+    held = 0
+    for places in by_key.values():
+        together = sum(len(batch[at].value or b"") for at in places)
+        if group and held + together > most_bytes:
+            yield group
+            group, held = [], 0
+        for at in places:
+            size = len(batch[at].value or b"")
+            if group and held + size > most_bytes:
+                yield group
+                group, held = [], 0
+            group.append(at)
+            held += size
+    if group:
+        yield group

@@ -102,6 +102,7 @@ def commit(client: WeaviateClient, salt: str, batch: Sequence[tuple[str, int, st
         metrics=declare(CollectorRegistry()),
         generation=generation(salt).name,
         parameters=SMALL,
+        slice_texts=1,
     )
     outcomes = step.handle_now([inbound(*change) for change in batch])
     assert all(isinstance(outcome, Done) for outcome in outcomes), outcomes

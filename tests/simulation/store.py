@@ -84,8 +84,8 @@ class SimulatedStore:
         self._process.point(away)
         return found
 
-    def unretired(self, tenant: str, documents: Collection[str]) -> list[StoredChunk]:
-        found = self._views[tenant].unretired(tenant, documents)
+    def unretired(self, tenant: str, introduced: Mapping[str, Collection[str]]) -> list[StoredChunk]:
+        found = self._views[tenant].unretired(tenant, introduced)
         self._process.point(away)
         return found
 
@@ -109,6 +109,9 @@ class SimulatedStore:
 
     def retire(self, tenant: str, chunk_ids: Collection[str], manifests: Collection[Manifest], at_ms: int) -> None:
         self._views[tenant].retire(tenant, chunk_ids, manifests, at_ms)
+
+    def revive(self, tenant: str, chunk_ids: Collection[str]) -> None:
+        self._views[tenant].revive(tenant, chunk_ids)
 
     def documents_before(self, tenant: str, source: str, barrier: Position) -> Iterable[Manifest]:
         return self._views[tenant].documents_before(tenant, source, barrier)

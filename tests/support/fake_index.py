@@ -57,13 +57,13 @@ class FakeIndex:
                     barriers[source] = manifest
         return found, barriers
 
-    def unretired(self, tenant: str, documents: Collection[str]) -> list[StoredChunk]:
+    def unretired(self, tenant: str, introduced: Mapping[str, Collection[str]]) -> list[StoredChunk]:
         self.before_call("unretired")
         return [
             StoredChunk(identifier, document, self.chunks[identifier].chunk.introduced)
-            for document in dict.fromkeys(documents)
+            for document, versions in introduced.items()
             for identifier in self.of_document[document]
-            if not self.chunks[identifier].retired
+            if self.chunks[identifier].chunk.introduced in versions and not self.chunks[identifier].retired
         ]
 
     def vectors(self, tenant: str, text_hashes: Collection[str]) -> dict[str, Vector]:
@@ -97,6 +97,13 @@ class FakeIndex:
             if manifest.id in self.stored:
                 self.superseded.add(manifest.id)
                 self.after_effect("superseded", manifest.document)
+
+    def revive(self, tenant: str, chunk_ids: Collection[str]) -> None:
+        self.before_call("revive")
+        for identifier in sorted(chunk_ids):
+            if identifier in self.chunks:
+                self.chunks[identifier].retired = False
+                self.after_effect("revived", self.chunks[identifier].chunk.document)
 
     def documents_before(self, tenant: str, source: str, barrier: Position) -> Iterable[Manifest]:
         seen: set[str] = set()
