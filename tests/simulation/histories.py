@@ -6,15 +6,18 @@ does nothing, so any part of a history is a history.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 from tests.simulation.judge import Broken
 from tests.simulation.process import Fault
 from tests.simulation.store import CRASHING, REFUSED, UNSTORABLE
-from tests.simulation.world import UNREADABLE, RememberingCodec, Shape, World
+from tests.simulation.world import UNREADABLE, Shape, World
 
 Action = tuple[Any, ...]
 
@@ -42,7 +45,12 @@ class Totals:
 
     def add(self, counts: dict[str, int]) -> None:
         """Count one more."""
-        self.histories += 1
+        self.add_all(Totals(1, counts))
+
+    def add_all(self, other: Totals) -> None:
+        """Count what another has counted."""
+        self.histories += other.histories
+        counts = other.counts
         for name, count in counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
 
@@ -58,7 +66,7 @@ def perform(world: World, action: Action) -> None:
 
 def run(history: History, totals: Totals | None = None) -> None:
     """Carry a history out, bring the world to rest, judge. Raises Finding."""
-    world = World(history.shape, RememberingCodec())
+    world = World(history.shape)
     try:
         for action in history.actions:
             perform(world, action)
@@ -76,6 +84,7 @@ def drawn(seed: int) -> History:
         partitions=rng.randint(1, 3),
         workers={"capture": rng.randint(1, 2), "parse": rng.randint(1, 2), "index": rng.randint(1, 3)},
         batch=rng.choice((1, 2, 4, 8)),
+        slice_texts=rng.choice((1, 2, 3, 256)),
         drain=rng.randrange(1 << 30),
     )
     poison = rng.random() < 0.3
@@ -203,6 +212,16 @@ _ACTIONS: dict[str, Callable[..., None]] = {
     "wait": World.wait,
     "finish": World.finish,
 }
+
+
+def quiet() -> None:
+    """The stages log every retry: a thousand histories would log for minutes."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+def told(history: History) -> str:
+    """The history as text that can be put into a test."""
+    return f"History({history.shape!r}, [\n" + "".join(f"    {action!r},\n" for action in history.actions) + "])"
 
 
 def shortened(history: History, *, tries: int = 3_000) -> tuple[History, str]:
