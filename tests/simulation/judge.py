@@ -16,7 +16,7 @@ from schemas.records import DocumentChange, Receipt, ReceiptStage
 from tests.support.fake_index import FakeIndex
 from tests.support.oracle import differences, scan_fake
 
-Rank = tuple[int, int, int, str]
+Rank = tuple[int, int, int]
 """Which of two versions of one document the source made later. Compared within a document only."""
 
 
@@ -185,6 +185,11 @@ class Judge:
                 found[tenant][document] = item.text
         return found
 
+    @property
+    def promises(self) -> int:
+        """Receipts that readers were held to."""
+        return len(self.promised) + len(self.promised_end)
+
     def verdict(self) -> None:
         """At rest: raise what is found."""
         expected = self.expected()
@@ -214,8 +219,18 @@ class Judge:
                 self._right(position, item, ended)
         elif "INDEXED" in ended:
             raise Broken(f"{position} ({item.document}): indexed, though it cannot be")
-        elif item.refused != "index" and not parked:
-            raise Broken(f"{position} ({item.document}): not parked, though nobody could read it")
+        elif not parked and (item.refused != "index" or self._last(item)):
+            raise Broken(f"{position} ({item.document}): not parked, though it cannot be taken")
+
+    def _last(self, item: Accepted) -> bool:
+        """Nothing came after it that could have made it needless."""
+        others = [
+            other.rank
+            for several in self.inputs.values()
+            for other in several
+            if other.document == item.document or (other.kind == "ends" and other.source == item.source != "")
+        ]
+        return item.rank == max(others)
 
     def _right(self, position: str, item: Accepted, ended: set[str]) -> None:
         end = self.last_ends.get((item.tenant, item.source))

@@ -156,7 +156,6 @@ class World:
     def publish(self, tenant: str, name: str, text: str | None) -> None:
         """An event: a document's text, or its deletion."""
         event = Event(tenant, "kb", name, delete=text is None, text=text)
-        self.ms += 1
         record = self.broker.append("events", event.key.encode(), self.codec.encode("events", event))
         self._accept(record, tenant, event.key, text)
 
@@ -165,7 +164,6 @@ class World:
         blob = f"blob:{len(self.blobs)}"
         self.blobs[blob] = text
         upload = Upload(blob, tenant, "kb", name, f"{name}.txt", "txt", len(text), "", blob)
-        self.ms += 1
         record = self.broker.append("uploads", upload.key.encode(), self.codec.encode("uploads", upload))
         self._accept(record, tenant, upload.key, text)
 
@@ -176,7 +174,7 @@ class World:
 
     def _accept(self, record: Inbound, tenant: str, document: str, text: str | None) -> None:
         position = f"{record.topic}/{record.partition}@{record.offset}"
-        rank = (record.timestamp_ms, 0, record.offset, record.topic)
+        rank = (record.timestamp_ms, 1 if record.topic == "uploads" else 0, record.offset)
         self._ranks[position] = rank
         self.judge.accept(
             Accepted(
@@ -198,7 +196,7 @@ class World:
         partition = written.lsn if key is None else None
         record = self.broker.append(spec.topic, key, self.codec.foreign(body), headers, partition)
         position = f"{record.topic}/{record.partition}@{record.offset}"
-        rank = (epoch, 0 if written.operation == "r" else 1, written.lsn, "")
+        rank = (epoch, 0 if written.operation == "r" else 1, written.lsn)
         self._ranks[position] = rank
         tenant = _tenant(spec)
         if written.operation == "t":
@@ -218,7 +216,7 @@ class World:
     def _end_old(self, table: Table, epoch: int) -> None:
         """What `thalweg sources apply` does after the snapshot of a new epoch: a barrier into each partition."""
         spec, tenant = table.spec, _tenant(table.spec)
-        rank = (epoch, 0, 0, "")
+        rank = (epoch, 0, 0)
         position = f"sources/0@{epoch}{len(spec.name)}"
         self._ranks[position] = rank
         change = DocumentChange(
@@ -525,8 +523,8 @@ def _database_away() -> Exception:
     return TemporaryFailure("the database is away")
 
 
-def _tenant(spec: SourceSpec) -> str:
-    return TENANTS[0] if spec.name == "notes" else TENANTS[1]
+def _tenant(_: SourceSpec) -> str:
+    return TENANTS[0]
 
 
 def _text(row: Row) -> str:
