@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first history's seed (default 0)")
     parser.add_argument("--workers", type=int, default=1, help="processes side by side (default 1)")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after so long (default: never)")
+    parser.add_argument("--as-found", action="store_true", help="do not shorten what is found")
     given = parser.parse_args()
     if given.histories < 1 or given.workers < 1:
         parser.error("--histories and --workers are at least 1")
@@ -30,7 +31,9 @@ def main() -> int:
     for part, found in _parts(given.seed, given.seed + given.histories, given.workers):
         totals.add_all(part)
         if found is not None:
-            _explain(*found)
+            print(f"\nseed {found[0]}: {found[1]}")
+            if not given.as_found:
+                _explain(found[0])
             return 1
         taken = time.monotonic() - began
         rate = 60 * totals.histories / taken
@@ -41,8 +44,7 @@ def main() -> int:
     return 0
 
 
-def _explain(seed: int, finding: str) -> None:
-    print(f"\nseed {seed}: {finding}\nshortening ...")
+def _explain(seed: int) -> None:
     history, finding = shortened(drawn(seed))
     print(f"{finding or 'not found again when run alone: the history is not a function of its seed'}\n{told(history)}")
 

@@ -64,6 +64,8 @@ def perform(world: World, action: Action) -> None:
         _ACTIONS[name](world, *given)
     except Broken as broken:
         raise Finding(str(broken)) from None
+    except Exception as error:
+        raise Finding(f"{type(error).__name__} in {name}: {error}") from error
 
 
 def run(history: History, totals: Totals | None = None) -> None:
