@@ -74,7 +74,10 @@ class Column:
 
 @dataclass(frozen=True)
 class SourceTable:
-    """A table as the catalog knows it. unique_indexes: those over columns that are never null, by name."""
+    """A table as the catalog knows it. unique_indexes: those over columns that are never null, by name.
+
+    deferrable_key: the primary key's constraint, if it may be checked late; rows can then take each other's keys.
+    """
 
     columns: Mapping[str, Column]
     primary_key: tuple[str, ...]
@@ -82,6 +85,7 @@ class SourceTable:
     replica_identity: str
     identity_index: str | None
     readable: bool
+    deferrable_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -173,24 +177,29 @@ class Database:
         oid = found[0]["oid"]
         indexes = self._all(
             """
-            SELECT i.relname AS name, x.indisprimary, x.indisreplident,
+            SELECT i.relname AS name, x.indisprimary, x.indisreplident, x.indimmediate,
                    array_agg(a.attname::text ORDER BY k.place) AS columns, bool_and(a.attnotnull) AS never_null
             FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
             CROSS JOIN LATERAL unnest(x.indkey) WITH ORDINALITY AS k(attnum, place)
             JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
             WHERE x.indrelid = %s AND x.indisunique AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL
               AND k.place <= x.indnkeyatts
-            GROUP BY i.relname, x.indisprimary, x.indisreplident
+            GROUP BY i.relname, x.indisprimary, x.indisreplident, x.indimmediate
             """,
             (oid,),
         )
         return SourceTable(
             columns=self._columns(oid),
             primary_key=next((tuple(row["columns"]) for row in indexes if row["indisprimary"]), ()),
-            unique_indexes={row["name"]: tuple(row["columns"]) for row in indexes if row["never_null"]},
+            unique_indexes={
+                row["name"]: tuple(row["columns"]) for row in indexes if row["never_null"] and row["indimmediate"]
+            },
             replica_identity=_IDENTITIES[found[0]["relreplident"]],
             identity_index=next((row["name"] for row in indexes if row["indisreplident"]), None),
             readable=found[0]["readable"],
+            deferrable_key=next(
+                (row["name"] for row in indexes if row["indisprimary"] and not row["indimmediate"]), None
+            ),
         )
 
     def publication(self, name: str) -> frozenset[str] | None:

@@ -117,7 +117,7 @@ def _check_key(spec: SourceSpec, table: SourceTable) -> tuple[SourceSpec, bool, 
             fix = f"ALTER TABLE {where} ADD PRIMARY KEY (id);"
         return spec, True, [_refusal(f"{where} has no primary key, so its rows cannot be told apart.", fix)]
     if not spec.key or set(spec.key) == set(table.primary_key):
-        return replace(spec, key=table.primary_key), True, []
+        return replace(spec, key=table.primary_key), True, _check_deferrable(spec, table)
     for index, columns in table.unique_indexes.items():
         if set(columns) != set(spec.key):
             continue
@@ -130,6 +130,19 @@ def _check_key(spec: SourceSpec, table: SourceTable) -> tuple[SourceSpec, bool, 
         "over columns that are never null."
     )
     return spec, False, [_refusal(text, "leave `key` out, or name such columns")]
+
+
+def _check_deferrable(spec: SourceSpec, table: SourceTable) -> list[Finding]:
+    """Where rows may take each other's keys, the log can tell of a key's new row before it tells that the old went.
+
+    Besides, such a key is no replica identity: once published, the table's own updates fail under DEFAULT.
+    """
+    if table.deferrable_key is None:
+        return []
+    columns = ", ".join(quoted(column) for column in table.primary_key)
+    fix = f"ALTER TABLE {_where(spec)} DROP CONSTRAINT {quoted(table.deferrable_key)}, ADD PRIMARY KEY ({columns});"
+    text = f"The primary key of {_where(spec)} is deferrable: rows may take each other's keys, which the log tells in"
+    return [_refusal(f"{text} an order that cannot be followed.", fix)]
 
 
 def _check_columns(spec: SourceSpec, table: SourceTable) -> list[Finding]:

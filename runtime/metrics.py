@@ -45,6 +45,8 @@ class Metrics:
     query_results: Histogram  # hits of one search
     cache_requests: Counter  # {outcome}: hit, miss
     dead_letters: Counter  # {stage, reason}
+    dead_letter_budget: Gauge  # {stage}: letters that may still be written now; 0: the stage stands still
+    retries: Counter  # {stage, class}: rounds in which records had to wait: later, configuration, defect
     index_objects: Gauge  # {kind}: chunk, manifest, retired
     http_requests: Counter  # {method, route, status}
 
@@ -84,6 +86,10 @@ def declare(registry: CollectorRegistry) -> Metrics:
         query_results=histogram("query_results", "Hits of one search.", RESULT_BUCKETS),
         cache_requests=counter("cache_requests_total", "Look-ups in the answer cache.", "outcome"),
         dead_letters=counter("dead_letters_total", "Records parked, by stage and reason.", "stage", "reason"),
+        dead_letter_budget=gauge(
+            "dead_letter_budget", "Dead letters that a worker may still write now; at 0 it stands still.", "stage"
+        ),
+        retries=counter("retries_total", "Rounds in which records had to wait, by why.", "stage", "class"),
         index_objects=gauge("index_objects", "Objects in the live generation.", "kind"),
         http_requests=counter("http_requests_total", "HTTP requests answered.", "method", "route", "status"),
     )

@@ -15,15 +15,40 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
+
+_AT_FAULT = (
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+)
+"""What the broker (or the client before it) says of a record that it will never take."""
+
+_REFUSED = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._AUTHENTICATION,
+)
+"""A permission or a topic is missing: nothing gets through until a person acts, whatever the record."""
 
 
 class DeliveryFailed(Exception):
-    """The broker did not take a record in time, or refused it. retriable: the same record may be taken later."""
+    """The broker did not take a record in time, or refused it. retriable: the same record may be taken later.
 
-    def __init__(self, text: str, *, retriable: bool) -> None:
+    Only a record that is at fault itself is not. configuration: what is missing is a permission or a topic.
+    """
+
+    def __init__(self, text: str, *, retriable: bool, configuration: bool = False) -> None:
         super().__init__(text)
         self.retriable = retriable
+        self.configuration = configuration
 
 
 @dataclass(frozen=True)
@@ -86,11 +111,7 @@ class ConfirmedProducer:
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
-                retriable = bool(error.retriable()) or error.code() in (
-                    KafkaError._MSG_TIMED_OUT,
-                    KafkaError._TRANSPORT,
-                )
-                future.set_exception(DeliveryFailed(f"{record.topic}: {error.str()}", retriable=retriable))
+                future.set_exception(failure_of(record.topic, error))
             else:
                 _, timestamp = message.timestamp()
                 future.set_result(Delivery(record.topic, message.partition() or 0, message.offset() or 0, timestamp))
@@ -108,9 +129,7 @@ class ConfirmedProducer:
         except BufferError:
             future.set_exception(DeliveryFailed(f"{record.topic}: the producer's queue is full", retriable=True))
         except KafkaException as error:
-            text, code = error.args[0].str(), error.args[0].code()
-            retriable = code not in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError._UNKNOWN_TOPIC)
-            future.set_exception(DeliveryFailed(f"{record.topic}: {text}", retriable=retriable))
+            future.set_exception(failure_of(record.topic, error.args[0]))
         return future
 
     def send(self, records: Iterable[Outgoing]) -> list[Delivery]:
@@ -139,3 +158,12 @@ class ConfirmedProducer:
     def _poll(self) -> None:
         while not self._stopping.is_set():
             self._producer.poll(0.1)
+
+
+def failure_of(topic: str, error: KafkaError) -> DeliveryFailed:
+    """What the client's or the broker's error about a record means for it."""
+    return DeliveryFailed(
+        f"{topic}: {error.str()}",
+        retriable=error.code() not in _AT_FAULT,
+        configuration=error.code() in _REFUSED,
+    )

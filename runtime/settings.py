@@ -147,7 +147,12 @@ class Stage(_Section):
 
     attempts: int = Field(5, ge=1, description="Tries of one change before it is parked, where the error may pass.")
     retry_max_s: float = Field(30, description="Longest wait between two tries.")
-    dead_letters_per_minute: int = Field(600, description="Above it the stage stops: a bad deploy must not park all.")
+    dead_letters_per_minute: int = Field(
+        600, ge=1, description="With so many the stage stops: a bad deploy must not park all."
+    )
+    dead_letters_per_hour: int = Field(
+        3000, ge=1, description="Likewise; the letters before a restart count, so that restarts do not add to it."
+    )
     watchdog_s: float = Field(600, description="A worker that makes no progress for so long, though it could, ends.")
     session_timeout_s: float = Field(45, description="Consumer group session; a killed worker's share moves after it.")
 

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,15 +23,18 @@ from runtime.embedding.select import configured_fingerprint
 from runtime.metrics import Metrics, metrics, total
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings
-from runtime.topics import Topics
+from runtime.topics import BrokerUnavailable, Topics
 from schemas.codec import Codec
 from schemas.index.contract import Generation
 from schemas.registry import Registry
 from streams.adapters import probe
+from streams.adapters.letter_log import LetterLog
 from streams.adapters.outbox import KafkaOutbox
 from streams.adapters.runner import Assignment, Loop, build_app, run
 from streams.adapters.watchdog import Watchdog
+from streams.core.budget import HOUR_S, LetterBudget
 from streams.core.chunking import ChunkingParameters
+from streams.core.letters import Letter
 from streams.pipeline import Stage, stage
 from streams.ports import Step
 
@@ -38,6 +42,9 @@ if TYPE_CHECKING:
     from weaviate.client import WeaviateClient
 
 log = structlog.get_logger()
+
+LETTER_HEADROOM = 1_048_576
+"""Bytes; the topic `dead-letters` takes as much more than the others."""
 
 
 class WallClock:
@@ -80,19 +87,29 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
     with ConfirmedProducer(
         settings.kafka.bootstrap,
         client_id=f"thalweg-{instance}",
-        message_max_bytes=settings.kafka.message_max_bytes,
+        # A dead letter of the largest record is larger than it by the headers that say why.
+        message_max_bytes=settings.kafka.message_max_bytes + LETTER_HEADROOM,
         timeout_s=settings.kafka.request_timeout_s,
     ) as producer:
         outbox = KafkaOutbox(producer, codec, stage=name)
         parts = _PARTS[name](declared, settings, codec, outbox, counters)
+        lately = recent_letters(settings, name)
+        now, now_s = now_ms(), time.monotonic()
+        budget = LetterBudget(
+            settings.stage.dead_letters_per_minute,
+            settings.stage.dead_letters_per_hour,
+            [now_s - (now - letter.at_ms) / 1000 for letter in lately],
+        )
+        counters.dead_letter_budget.labels(name).set(budget.left(now_s))
         loop = Loop(
             step=parts.step,
             outbox=outbox,
             metrics=counters,
             attempts=settings.stage.attempts,
             retry_max_s=settings.stage.retry_max_s,
-            dead_letters_per_minute=settings.stage.dead_letters_per_minute,
+            budget=budget,
             abort=_abort,
+            parked={(letter.rejected, letter.rejected_ms) for letter in lately},
         )
         app = build_app(
             group=declared.group,
@@ -108,6 +125,8 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
         assignment.follow(app)
 
         def ready() -> str | None:
+            if loop.stands_still is not None:
+                return loop.stands_still
             return None if assignment.places else "no partition assigned yet"
 
         broker = Topics(settings.kafka.bootstrap)
@@ -136,6 +155,19 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
         finally:
             for close in parts.closing:
                 close()
+
+
+def recent_letters(settings: Settings, name: str) -> list[Letter]:
+    """The letters of a stage's last hour, as far as they can be read within half a minute: with what it wrote before a
+    restart it has used up its budget, and what is parked already is not parked again.
+    """
+    since_ms = now_ms() - int(HOUR_S * 1000)
+    try:
+        with LetterLog(settings.kafka.bootstrap, timeout_s=settings.kafka.request_timeout_s) as letters:
+            return [letter for letter in letters.read(since_ms=since_ms) if letter.stage == name]
+    except BrokerUnavailable as error:
+        log.warning("letters_not_read", reason=str(error)[:200])
+        return []
 
 
 def _abort(why: str) -> None:

@@ -6,7 +6,7 @@ Errors cross this line in two sorts only: TemporaryFailure (again later) and Per
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from schemas.index.manifest import Manifest
 from schemas.records import DocumentChange, Embedding, Position, Receipt
+from streams.core.letters import Place, first_seen
 from streams.core.outcomes import Outcome, Rejected
 from streams.core.versions import NewChunk, StoredChunk
 
@@ -26,6 +27,10 @@ class TemporaryFailure(Exception):
     def __init__(self, text: str, after_s: float | None = None) -> None:
         super().__init__(text)
         self.after_s = after_s
+
+
+class Misconfigured(TemporaryFailure):
+    """It will not work until a person acts: a wrong key, a missing permission or topic. No record is at fault."""
 
 
 class PermanentFailure(Exception):
@@ -50,13 +55,25 @@ class Inbound:
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+    @property
+    def place(self) -> Place:
+        """Where it lies."""
+        return Place(self.topic, self.partition, self.offset)
+
+    def first_seen(self) -> Inbound:
+        """The record with the offset and timestamp under which it was first accepted: other than its own if it was
+        redriven. From these its document's position is made, so that an old version stays old. Raises NotRedriven.
+        """
+        first, first_ms = first_seen(self.headers, self.place, self.timestamp_ms)
+        return replace(self, offset=first.offset, timestamp_ms=first_ms)
 
     def header(self, name: str) -> str | None:
         """The last header of this name, as text."""
         for key, value in reversed(self.headers):
             if key == name:
-                return value.decode("utf-8", "replace")
+                return (value or b"").decode("utf-8", "replace")
         return None
 
 

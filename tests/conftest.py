@@ -15,13 +15,14 @@ from deploy.local import stack as local_stack
 from deploy.local.errors import LocalStackError, StartError
 from deploy.local.logs import tail
 from deploy.local.stack import Stack
+from tests.support.counted import CountedStack, counted_stack
 from tests.support.product import Product, product_of
 from tests.support.quiesce import Receipts
 
 PARSE_TIMEOUT_S = 10
 """One file's deadline in the session's stack, so that a test can see one pass."""
 
-_STACK = pytest.StashKey[Stack]()
+_STACK, _COUNTED = pytest.StashKey[Stack](), pytest.StashKey[Stack]()
 
 
 @pytest.fixture(scope="session")
@@ -65,13 +66,39 @@ def receipts(product: Product) -> Iterator[Receipts]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def counted(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[CountedStack]:
+    """Another whole stack, which embeds with a stand-in that counts texts and misbehaves on command."""
+    try:
+        with counted_stack(tmp_path_factory.mktemp("counted")) as started:
+            request.config.stash[_COUNTED] = started.stack
+            yield started
+    except LocalStackError as error:
+        pytest.fail(f"the counted stack did not start: {error}\nParts missing? make setup", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def counted_product(counted: CountedStack) -> Iterator[Product]:
+    """The running product on the counted stack."""
+    with product_of(counted.stack) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def counted_receipts(counted_product: Product) -> Iterator[Receipts]:
+    """Every receipt written on the counted stack during the session."""
+    with Receipts(counted_product) as made:
+        yield made
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failed test on the stack shows the end of each log of our processes that is not empty."""
     report = yield
-    if report.failed and "stack" in getattr(item, "fixturenames", ()) and _STACK in item.config.stash:
-        for name, text in _logs(item.config.stash[_STACK]).items():
-            report.sections.append((f"log of {name}", text))
+    for fixture, key in (("stack", _STACK), ("counted", _COUNTED)):
+        if report.failed and fixture in getattr(item, "fixturenames", ()) and key in item.config.stash:
+            for name, text in _logs(item.config.stash[key]).items():
+                report.sections.append((f"log of {name}", text))
     return report
 
 

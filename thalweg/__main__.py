@@ -36,6 +36,7 @@ COMMANDS: dict[str, _Command] = {
     "topics": _Command("runtime.commands", "topics_app", "Make topics as the files say."),
     "schemas": _Command("runtime.commands", "schemas_app", "Check and register schemas."),
     "config": _Command("runtime.config_commands", "config", "Show settings and where they come from."),
+    "dlq": _Command("streams.letter_commands", "app", "Dead letters: list, show, redrive, drop."),
     "generation": _Command("streams.commands", "generation", "Generations of the index."),
     "worker": _Command("streams.commands", "worker", "Run one worker: capture, parse or index."),
     "serve": _Command("thalweg.serving", "serve", "Run one API: upload or query."),

@@ -28,12 +28,13 @@ BETWEEN_S = 0.7
 class Scrape:
     """What one `/metrics` page says, as far as it matters here.
 
-    ended: changes by stage. depth: records that wait, by stage.
+    ended: changes by stage. depth: records that wait, by stage. budget: dead letters it may still write, by stage.
     """
 
     at: float
     ended: dict[str, float] = field(default_factory=dict)
     depth: dict[str, float] = field(default_factory=dict)
+    budget: dict[str, float] = field(default_factory=dict)
 
 
 def measure(state: StackState) -> Measured:
@@ -55,6 +56,8 @@ def read_page(text: str, at: float) -> Scrape:
                 found.ended[stage] = found.ended.get(stage, 0) + sample.value
             elif sample.name == "thalweg_queue_depth":
                 found.depth[sample.labels["stage"]] = sample.value
+            elif sample.name == "thalweg_dead_letter_budget":
+                found.budget[sample.labels["stage"]] = sample.value
     return found
 
 
@@ -67,6 +70,12 @@ def rate(before: Iterable[Scrape | None], after: Iterable[Scrape | None], stage:
             # A worker that was started anew counts from nothing.
             rates.append(max(0.0, grown) / (second.at - first.at))
     return round(sum(rates), 2) if rates else None
+
+
+def _least(pages: Iterable[Scrape | None], stage: str) -> int | None:
+    """The budget of the worker that has the least left; None if none says."""
+    told = [page.budget[stage] for page in pages if page is not None and stage in page.budget]
+    return int(min(told)) if told else None
 
 
 async def _measure(state: StackState, key: str) -> Measured:
@@ -88,6 +97,7 @@ async def _measure(state: StackState, key: str) -> Measured:
         stages[name] = StageMeasured(
             lag=None if depth is None else int(depth),
             rate=rate([before[at] for at in mine], [after[at] for at in mine], name),
+            dead_letter_budget=_least([after[at] for at in mine], name),
         )
     return Measured(stages=stages, generation=told.generation, freshness={"p50": told.p50, "p95": told.p95})
 

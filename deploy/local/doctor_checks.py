@@ -127,6 +127,34 @@ def topics(situation: Situation) -> Finding:
     return Finding("topics", True, f"all {len(wanted())} there")
 
 
+def dead_letters(situation: Situation) -> Finding:
+    """No stage stands still because it parked more than it may; letters of the last hour are told."""
+    from collections import Counter
+
+    from runtime.clock import now_ms
+    from runtime.topics import BrokerUnavailable
+    from streams.adapters.letter_log import LetterLog
+    from streams.core.budget import HOUR_S, LetterBudget
+
+    limits, now = situation.settings.stage, now_ms()
+    try:
+        with LetterLog(situation.settings.kafka.bootstrap, timeout_s=kafka.PROBE_TIMEOUT_S) as log:
+            letters = log.read(since_ms=now - int(HOUR_S * 1000))
+    except BrokerUnavailable as error:
+        return Finding("dead letters", False, f"cannot be asked: {error}", UP)
+    if not letters:
+        return Finding("dead letters", True, "none in the last hour")
+    counted = sorted(Counter(letter.stage for letter in letters).items())
+    told = f"in the last hour: {', '.join(f'{stage} {number}' for stage, number in counted)}; see thalweg dlq list"
+    for stage, _ in counted:
+        times = [(letter.at_ms - now) / 1000 for letter in letters if letter.stage == stage]
+        budget = LetterBudget(limits.dead_letters_per_minute, limits.dead_letters_per_hour, times)
+        if not budget.left(0.0):
+            fix = "See why (thalweg dlq list), mend that, start the stage's workers anew: until then they park no more."
+            return Finding("dead letters", False, f"{stage} may park no more ({budget.spent()}); {told}", fix)
+    return Finding("dead letters", True, told)
+
+
 def schema_registry(situation: Situation) -> Finding:
     """The registry answers in Confluent's dialect."""
     url = situation.settings.registry.url.rstrip("/")
@@ -238,5 +266,5 @@ def sentence_model(situation: Situation) -> Finding:
 
 CHECKS: tuple[Check, ...] = (
     disk, tools, parts_made, usual_ports, broker, topics, schema_registry, connect_plugin, source_database,
-    vector_store, embedder, sentence_model,
+    vector_store, embedder, sentence_model, dead_letters,
 )  # fmt: skip

@@ -7,7 +7,7 @@ people.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -18,10 +18,14 @@ from deploy.local.state import StackState
 
 
 class StageMeasured(TypedDict):
-    """lag: records not yet done. rate: records per second, over the last while. None: not known."""
+    """lag: records not yet done. rate: records per second, over the last while. None: not known.
+
+    dead_letter_budget: records that the stage's workers may still park now; at 0 one stands still.
+    """
 
     lag: int | None
     rate: float | None
+    dead_letter_budget: NotRequired[int | None]
 
 
 class Measured(TypedDict):
@@ -53,6 +57,7 @@ def report(state: StackState, measured: Measured) -> dict[str, Any]:
         stages[app.stage] = {
             "lag": found["lag"],
             "rate": found["rate"],
+            "dead_letter_budget": found.get("dead_letter_budget"),
             "workers": [worker["pid"] for worker in workers if worker["pid"]],
             "metrics": [worker["metrics"] for worker in workers],
         }
@@ -91,6 +96,9 @@ def show(found: Mapping[str, Any], console: Console) -> None:
     for name, stage in found["stages"].items():
         stages.add_row(name, _known(stage["lag"]), _known(stage["rate"]), str(len(stage["workers"])))
     console.print(stages)
+    for name, stage in found["stages"].items():
+        if stage["dead_letter_budget"] == 0:
+            console.print(f"[red]{name} stands still: it may park no more dead letters; thalweg dlq list[/]")
     fresh = found["freshness"]
     console.print(
         f"generation {_known(found['generation'])}; freshness p50 {_known(fresh['p50'], ' s')}, "

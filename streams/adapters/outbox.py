@@ -11,9 +11,10 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from runtime.producer import ConfirmedProducer, DeliveryFailed, Outgoing
 from schemas.codec import Codec
 from schemas.records import DocumentChange, Embedding, Receipt
-from schemas.registry import RegistryUnavailable
+from schemas.registry import NotRegistered, RegistryUnavailable
+from streams.core.letters import TOPIC, letter_headers
 from streams.core.outcomes import Rejected
-from streams.ports import Inbound, PermanentFailure, TemporaryFailure
+from streams.ports import Inbound, Misconfigured, PermanentFailure, TemporaryFailure
 
 
 class KafkaOutbox:
@@ -45,28 +46,44 @@ class KafkaOutbox:
         self.publish(receipts, [])
 
     def park(self, record: Inbound, outcome: Rejected) -> None:
-        """Put a record into `dead-letters`: key, value and headers byte for byte, and why in headers (KIP-1034)."""
-        why = {
-            "__streams.errors.exception": outcome.reason,
-            "__streams.errors.message": outcome.detail[:1000],
-            "__streams.errors.topic": record.topic,
-            "__streams.errors.partition": str(record.partition),
-            "__streams.errors.offset": str(record.offset),
-            "thalweg.stage": self._stage,
-        }
-        headers = [*record.headers, *((name, text.encode()) for name, text in why.items())]
-        self._send([Outgoing("dead-letters", record.key, record.value, headers)])
+        """Put a record into `dead-letters`: key, value and headers byte for byte, and why in headers behind them.
+
+        Where that is too large for the topic, the value stays out, and the letter says that it lies where the record
+        lies: a record must not hold its partition because it cannot be parked.
+        """
+        try:
+            self._send([self._letter(record, outcome, left_out=False)])
+        except PermanentFailure:
+            self._send([self._letter(record, outcome, left_out=True)])
+
+    def _letter(self, record: Inbound, outcome: Rejected, *, left_out: bool) -> Outgoing:
+        headers = letter_headers(
+            record.headers,
+            record.place,
+            record.timestamp_ms,
+            stage=self._stage,
+            reason=outcome.reason,
+            detail=outcome.detail,
+            error_class="defect" if outcome.defect else "never",
+            trace=outcome.trace,
+            left_out=left_out,
+        )
+        return Outgoing(TOPIC, record.key, None if left_out else record.value, headers)
 
     def _record(self, topic: str, item: DocumentChange | Receipt | Embedding) -> Outgoing:
         try:
             return Outgoing(topic, item.key.encode(), self._codec.encode(topic, item))
         except RegistryUnavailable as error:
             raise TemporaryFailure(str(error)) from error
+        except NotRegistered as error:
+            raise Misconfigured(str(error)) from error
 
     def _send(self, records: Sequence[Outgoing]) -> None:
         try:
             self._producer.send(records)
         except DeliveryFailed as error:
+            if error.configuration:
+                raise Misconfigured(f"Kafka: {error}") from error
             if error.retriable:
                 raise TemporaryFailure(f"Kafka: {error}") from error
             raise PermanentFailure("not_deliverable", str(error)) from error

@@ -11,10 +11,10 @@ import asyncio
 import os
 import random
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import faust
 import structlog
@@ -22,55 +22,80 @@ from mode import CrashingSupervisor
 
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from streams.adapters.outbox import KafkaOutbox
+from schemas.registry import RegistryUnavailable
+from streams.core.budget import LetterBudget
+from streams.core.letters import Place
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
-from streams.ports import Inbound, PermanentFailure, Step, TemporaryFailure
+from streams.ports import Inbound, Misconfigured, PermanentFailure, Step, TemporaryFailure
 
 log = structlog.get_logger()
+
+
+class Parking(Protocol):
+    """Where rejected records go."""
+
+    def park(self, record: Inbound, outcome: Rejected) -> None:
+        """Delivered when the call returns. Raises TemporaryFailure, PermanentFailure."""
+        ...
 
 
 @dataclass
 class Loop:
     """Drives a step: hands in batches until every record is settled, parks what is rejected. Knows nothing of Faust.
 
-    Stops the process (through `abort`) when more records a minute are rejected than the limit: a bad deploy must not
-    drain a topic into the dead letters.
+    A bad deploy must not drain a topic into the dead letters. When the budget is spent, the process stops (through
+    `abort`), so that its supervisor or a person sees it and a better version can take its place. Where the budget was
+    spent by an earlier life already, the loop stands still instead until there is room again: dying again and again
+    would help nobody. Either way no record is parked beyond the budget, and none is acknowledged.
+
+    parked: records (place and timestamp) that have their letter already, from an earlier life that did not come to
+    acknowledge them.
     """
 
     step: Step
-    outbox: KafkaOutbox
+    outbox: Parking
     metrics: Metrics
     attempts: int
     retry_max_s: float
-    dead_letters_per_minute: int
+    budget: LetterBudget
     abort: Callable[[str], None]
     sleep: Callable[[float], Any] = asyncio.sleep
     monotonic: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
     waiting: bool = False
-    _parked: deque[float] = field(default_factory=deque)
+    stands_still: str | None = None
+    parked: set[tuple[Place, int]] = field(default_factory=set)
+    _wrote: bool = False
+    _patient: bool = False
 
     async def settle(self, batch: Sequence[Inbound]) -> None:
         """Return when each record is durable downstream or parked. Waits as long as what we stand on is away."""
         waiting = list(batch)
         tries = 0
+        met: Counter[Place] = Counter()
         while waiting:
             outcomes = await self.step.handle(waiting)
             left: list[Inbound] = []
             pause, cause = 0.0, ""
+            classes: set[str] = set()
             for record, outcome in zip(waiting, outcomes, strict=True):
-                settled = await self._settle(record, outcome, tries)
+                met[record.place] += isinstance(outcome, Retry) and outcome.limited
+                settled = await self._settle(record, outcome, met[record.place])
                 if isinstance(settled, Retry):
                     left.append(record)
                     pause, cause = max(pause, settled.after_s or 0.0), settled.cause
+                    classes.add(settled.error_class)
             if left:
                 tries += 1
+                for name in classes:
+                    self.metrics.retries.labels(self.step.name, name).inc()
                 backoff = min(self.retry_max_s, 0.1 * 2 ** min(tries, 12)) * (0.5 + self.jitter())
                 log.warning("retrying", stage=self.step.name, records=len(left), tries=tries, cause=cause)
                 self.waiting = True
                 await self.sleep(max(pause, backoff))
                 self.waiting = False
             waiting = left
+        self.parked -= {(record.place, record.timestamp_ms) for record in batch}
 
     async def _settle(self, record: Inbound, outcome: Outcome, tries: int) -> Outcome:
         match outcome:
@@ -78,31 +103,57 @@ class Loop:
                 self.metrics.documents.labels(stage=self.step.name, outcome=label).inc()
                 return outcome
             case Retry(cause, _, limited):
-                if not limited or tries + 1 < self.attempts:
+                if not limited or tries < self.attempts:
                     return outcome
-                return await self._park(record, Rejected("unexpected", cause))
+                rejected = Rejected(outcome.reason, cause, defect=True, trace=outcome.trace)
+                return await self._park(record, rejected)
             case Rejected():
                 return await self._park(record, outcome)
 
     async def _park(self, record: Inbound, outcome: Rejected) -> Outcome:
-        now = self.monotonic()
-        while self._parked and self._parked[0] < now - 60:
-            self._parked.popleft()
-        self._parked.append(now)
-        if len(self._parked) > self.dead_letters_per_minute:
-            self.abort(f"more than {self.dead_letters_per_minute} dead letters in a minute; last: {outcome.reason}")
+        """The letter once, however often the word about it has to be tried."""
         try:
-            await asyncio.to_thread(self.outbox.park, record, outcome)
+            if (record.place, record.timestamp_ms) not in self.parked:
+                await self._wait_for_room(outcome)
+                await asyncio.to_thread(self.outbox.park, record, outcome)
+                self.parked.add((record.place, record.timestamp_ms))
+                self._wrote = True
+                self.budget.take(self.monotonic())
+                self._count(record, outcome)
             await self.step.failed(record, outcome)
         except (TemporaryFailure, PermanentFailure) as error:
-            return Retry(f"dead letter not delivered: {error}")
+            return Retry(f"dead letter not delivered: {error}", configuration=isinstance(error, Misconfigured))
+        except RegistryUnavailable as error:
+            return Retry(f"dead letter not told: {error}")
+        except Exception:
+            # A defect of ours: the letter is there, only the word to whoever waits is missing.
+            log.exception("dead_letter_not_told", stage=self.step.name, place=str(record.place))
+        return outcome
+
+    async def _wait_for_room(self, outcome: Rejected) -> None:
+        while self.budget.left(self.monotonic()) == 0:
+            self._show_budget()
+            why = f"{self.budget.spent()}: the limit is reached, last: {outcome.reason}; see `thalweg dlq list`"
+            if self._wrote and not self._patient:
+                self.abort(why)
+            self._patient = True
+            if self.stands_still is None:
+                log.critical("stands_still", stage=self.step.name, why=why)
+            self.stands_still, self.waiting = why, True
+            await self.sleep(5.0 * (0.5 + self.jitter()))
+        self.stands_still, self.waiting = None, False
+
+    def _count(self, record: Inbound, outcome: Rejected) -> None:
         self.metrics.dead_letters.labels(stage=self.step.name, reason=outcome.reason).inc()
         self.metrics.documents.labels(stage=self.step.name, outcome="rejected").inc()
+        self._show_budget()
         log.warning(
             "parked", stage=self.step.name, topic=record.topic, partition=record.partition, offset=record.offset,
             reason=outcome.reason, detail=outcome.detail[:200],
         )  # fmt: skip
-        return outcome
+
+    def _show_budget(self) -> None:
+        self.metrics.dead_letter_budget.labels(self.step.name).set(self.budget.left(self.monotonic()))
 
 
 class Assignment:
@@ -218,5 +269,5 @@ def _inbound(message: Any) -> Inbound:
         timestamp_ms=round((message.timestamp or 0) * 1000),
         key=message.key,
         value=message.value,
-        headers=tuple((str(key), bytes(value or b"")) for key, value in pairs),
+        headers=tuple((str(key), None if value is None else bytes(value)) for key, value in pairs),
     )

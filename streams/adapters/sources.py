@@ -22,7 +22,7 @@ from runtime.topics import BrokerUnavailable, Topics
 from schemas.codec import Codec
 from schemas.records import SourceDefinition
 from schemas.source import SourceSpec, parse_source
-from streams.ports import PermanentFailure, TemporaryFailure
+from streams.ports import Misconfigured, PermanentFailure, TemporaryFailure
 from streams.steps.capture import CapturedSource
 
 log = structlog.get_logger()
@@ -118,6 +118,9 @@ class PostgresRows:
         except psycopg.OperationalError as error:
             self._connections.pop(dsn, None)
             raise TemporaryFailure(f"PostgreSQL of source {spec.name}: {type(error).__name__}") from error
+        except psycopg.errors.InsufficientPrivilege as error:
+            table = f"{spec.schema}.{spec.table}"
+            raise Misconfigured(f"PostgreSQL of source {spec.name}: GRANT SELECT ON {table} is missing") from error
         except psycopg.Error as error:
             raise PermanentFailure("toast_unresolved", f"{type(error).__name__}: {spec.schema}.{spec.table}") from error
         return row

@@ -23,7 +23,7 @@ from schemas.index.contract import Generation, metadata_property, metadata_type
 from schemas.index.manifest import Manifest, barrier_document, newest
 from schemas.records import Position
 from streams.core.versions import NewChunk, StoredChunk
-from streams.ports import PermanentFailure, TemporaryFailure, Vector
+from streams.ports import Misconfigured, PermanentFailure, TemporaryFailure, Vector
 
 T = TypeVar("T")
 
@@ -277,6 +277,8 @@ def _call(ask: Callable[..., Any], *given: Any, **named: Any) -> Any:
             raise PermanentFailure("not_found", error.message[:300]) from error
         if error.status_code in (400, 422):
             raise PermanentFailure("index_refused", error.message[:300]) from error
+        if error.status_code in (401, 403):
+            raise Misconfigured(f"Weaviate: HTTP {error.status_code}: check weaviate.api_key") from error
         raise TemporaryFailure(f"Weaviate: HTTP {error.status_code}: {error.message[:300]}") from error
     except wx.WeaviateInsertManyAllFailedError as error:
         _raise_object_error([error.message])

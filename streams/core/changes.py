@@ -132,6 +132,11 @@ def barrier(tenant: str, spec: SourceSpec, row: Row, origin: Origin) -> Document
     )
 
 
+def log_position(topic: str, partition: int, offset: int, at_ms: int) -> Position:
+    """The position of an event or an upload: its place in its topic."""
+    return Position(f"{topic}/{partition}", 1, offset, 0, at_ms)
+
+
 def event_change(event: Event, origin: Origin, *, timestamp_ms: int) -> DocumentChange:
     """The document change of a published event. Raises NotAChange if it has neither text nor `delete`."""
     if event.text is None and not event.delete:
@@ -141,7 +146,7 @@ def event_change(event: Event, origin: Origin, *, timestamp_ms: int) -> Document
         knowledge_base=event.knowledge_base,
         document_id=event.id,
         operation=Operation.DELETE if event.delete else Operation.UPSERT,
-        position=Position(f"events/{origin.partition}", 1, origin.offset, 0, timestamp_ms),
+        position=log_position(origin.topic, origin.partition, origin.offset, timestamp_ms),
         origin=origin,
         text=event.text,
         content_type=event.content_type,

@@ -17,23 +17,37 @@ class Done:
 
 @dataclass(frozen=True)
 class Rejected:
-    """This record can never be taken: park it with the reason (a short slug); detail holds no document text."""
+    """This record can never be taken: park it with the reason (a short slug); detail holds no document text.
+
+    defect: nobody foresaw the error, and it stayed. trace: where it was raised; files and lines, no values.
+    """
 
     reason: str
     detail: str
+    defect: bool = False
+    trace: str = ""
 
 
 @dataclass(frozen=True)
 class Retry:
     """The same record may be taken later: after so many seconds, if the cause said so.
 
-    limited: the cause may lie in the record itself (an error nobody foresaw), so after some tries it is parked.
-    Otherwise something we stand on is away, and the record waits as long as that lasts.
+    limited: the cause may lie in the record itself (an error nobody foresaw), so after some tries it is parked, with
+    the reason. Otherwise something we stand on is away, and the record waits as long as that lasts. configuration: it
+    will last until a person acts (a wrong key, a missing permission); no record is at fault. trace: as Rejected.trace.
     """
 
     cause: str
     after_s: float | None = None
     limited: bool = False
+    configuration: bool = False
+    trace: str = ""
+    reason: str = "unexpected"
+
+    @property
+    def error_class(self) -> str:
+        """`later`, `configuration` or `defect`: what the wait is for."""
+        return "configuration" if self.configuration else "defect" if self.limited else "later"
 
 
 Outcome = Done | Rejected | Retry

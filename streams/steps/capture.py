@@ -10,12 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from schemas.codec import Codec, DecodeError, UnknownSchema
+from schemas.codec import Codec
 from schemas.records import SNAPSHOT_END, DocumentChange, Event, Origin
-from schemas.registry import RegistryUnavailable
 from schemas.source import SourceSpec
 from streams.core.changes import (
-    NotAChange,
     Row,
     barrier,
     event_change,
@@ -25,7 +23,7 @@ from streams.core.changes import (
 )
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
 from streams.ports import ChangeLog, Clock, Inbound, PermanentFailure, TemporaryFailure
-from streams.steps.failures import failed_receipt
+from streams.steps.failures import failed_receipt, outcome_of, waits
 
 EPOCH_HEADER = "thalweg.epoch"
 """The connector puts the source's epoch on each record; without the header it is 1."""
@@ -75,7 +73,8 @@ class CaptureStep:
                 outcomes.append(taken)
                 if isinstance(taken, Retry):
                     # What follows may be a later change of the same document: it waits too, so that order is kept.
-                    outcomes += [taken] * (len(batch) - at - 1)
+                    # Whatever this record meets, the others are not at fault, and never parked for it.
+                    outcomes += [replace(taken, limited=False)] * (len(batch) - at - 1)
                     break
         for at, outcome in self._append(changes).items():
             outcomes[at] = outcome
@@ -92,21 +91,12 @@ class CaptureStep:
         if record.value is None:
             return Done("tombstone")  # a deletion's echo for compaction; the deletion itself came before it
         try:
+            first = record.first_seen()
             if record.topic == "events":
-                return [self._event(record)]
-            return self._row(record, self.sources[record.topic])
-        except UnknownSchema as error:
-            return Retry(str(error), limited=True)
-        except DecodeError as error:
-            return Rejected("undecodable", str(error))
-        except NotAChange as error:
-            return Rejected("not_a_change", str(error))
-        except PermanentFailure as error:
-            return Rejected(error.reason, error.detail)
-        except TemporaryFailure as error:
-            return Retry(str(error), error.after_s)
-        except Exception as error:  # noqa: BLE001  the registry is away, or a defect of ours
-            return Retry(f"{type(error).__name__}: {error}", limited=not isinstance(error, RegistryUnavailable))
+                return [self._event(first)]
+            return self._row(first, self.sources[record.topic])
+        except Exception as error:  # noqa: BLE001  every one has its class
+            return outcome_of(error)
 
     def _event(self, record: Inbound) -> DocumentChange:
         assert record.value is not None  # noqa: S101  seen by the caller
@@ -144,7 +134,7 @@ class CaptureStep:
             self.log.changes([change for several in changes.values() for change in several])
             return {}
         except TemporaryFailure as error:
-            return dict.fromkeys(changes, Retry(str(error), error.after_s))
+            return dict.fromkeys(changes, waits(error))
         except PermanentFailure as error:
             if len(changes) == 1:
                 return dict.fromkeys(changes, Rejected(error.reason, error.detail))

@@ -1,9 +1,19 @@
-"""The receipt of a change that was parked, for whoever waits for it."""
+"""Errors as outcomes, and the receipt of a change that was parked, for whoever waits for it.
+
+Before this: a step caught an error. After this: the loop waits, or parks the record.
+"""
 
 from __future__ import annotations
 
+import traceback
+
+from schemas.codec import DecodeError, UnknownSchema
 from schemas.records import DocumentChange, Receipt, ReceiptStage
-from streams.core.outcomes import Rejected
+from schemas.registry import NotRegistered, RegistryUnavailable
+from streams.core.changes import NotAChange
+from streams.core.letters import NotRedriven
+from streams.core.outcomes import Rejected, Retry
+from streams.ports import Misconfigured, PermanentFailure, TemporaryFailure
 
 
 def failed_receipt(change: DocumentChange, outcome: Rejected, now_ms: int) -> Receipt:
@@ -22,3 +32,41 @@ def failed_receipt(change: DocumentChange, outcome: Rejected, now_ms: int) -> Re
         source_ms=change.position.at_ms,
         receipt_ms=now_ms,
     )
+
+
+def waits(error: TemporaryFailure) -> Retry:
+    """Something is away, or a person has to act: the record waits as long as that lasts."""
+    return Retry(str(error), error.after_s, configuration=isinstance(error, Misconfigured))
+
+
+def defect(error: Exception) -> Retry:
+    """Nobody foresaw this error: some more tries, then the record is parked with the place where it was raised.
+
+    Files, lines and functions only: what is in the variables may be the document's text.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    trace = "\n".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+    return Retry(f"{type(error).__name__}: {error}", limited=True, trace=trace)
+
+
+def outcome_of(error: Exception) -> Rejected | Retry:
+    """What an error says of the record that met it: never, later, when a person has acted, or a defect of ours."""
+    match error:
+        case UnknownSchema():
+            return Retry(str(error), limited=True, reason="unknown_schema")
+        case DecodeError():
+            return Rejected("undecodable", str(error))
+        case NotAChange():
+            return Rejected("not_a_change", str(error))
+        case NotRedriven():
+            return Rejected("not_redriven", str(error))
+        case PermanentFailure():
+            return Rejected(error.reason, error.detail)
+        case TemporaryFailure():
+            return waits(error)
+        case RegistryUnavailable():
+            return Retry(str(error))
+        case NotRegistered():
+            return Retry(str(error), configuration=True)
+        case _:
+            return defect(error)

@@ -14,10 +14,11 @@ from runtime.embedding.contract import (
     Embedder,
     EmbeddingMisconfigured,
     EmbeddingRejected,
+    EmbeddingReplyInvalid,
     EmbeddingUnavailable,
 )
 from runtime.metrics import Metrics
-from schemas.codec import Codec, DecodeError, UnknownSchema
+from schemas.codec import Codec, DecodeError
 from schemas.index.manifest import Manifest, barrier_document, live, newest
 from schemas.records import SNAPSHOT_END, DocumentChange, Operation, Receipt, ReceiptStage
 from streams.core.chunking import ChunkingParameters
@@ -34,7 +35,7 @@ from streams.ports import (
     VectorLog,
 )
 from streams.steps.commit import Batch, commit
-from streams.steps.failures import failed_receipt
+from streams.steps.failures import defect, failed_receipt, outcome_of, waits
 from streams.steps.vectors import TextsRefused, VectorFinder
 
 _SLICE_TEXTS = 256
@@ -95,14 +96,8 @@ class IndexStep:
                 continue
             try:
                 change = self.codec.decode(record.value, DocumentChange)
-            except UnknownSchema as error:
-                outcomes[at] = Retry(str(error), limited=True)
-                continue
-            except DecodeError as error:
-                outcomes[at] = Rejected("undecodable", str(error))
-                continue
-            except Exception as error:  # noqa: BLE001  the registry is away
-                outcomes[at] = Retry(f"{type(error).__name__}: {error}")
+            except Exception as error:  # noqa: BLE001  every one has its class
+                outcomes[at] = outcome_of(error)
                 continue
             by_tenant[change.tenant][at] = change
         for tenant, changes in by_tenant.items():
@@ -133,20 +128,23 @@ class IndexStep:
             rest = self._settle(tenant, {at: change for at, change in changes.items() if at not in refused})
             return rest | dict.fromkeys(refused, error.outcome)
         except TemporaryFailure as error:
-            return dict.fromkeys(changes, Retry(str(error), error.after_s))
+            return dict.fromkeys(changes, waits(error))
+        except EmbeddingReplyInvalid as error:
+            # Asked again it may be well; if not, one text may be the cause, and must not hold the others for ever.
+            failure: Outcome = Retry(str(error), limited=True, reason="embedding_invalid")
         except EmbeddingUnavailable as error:
             return dict.fromkeys(changes, Retry(str(error), error.retry_after))
         except EmbeddingMisconfigured as error:
             # A person has to act, and no record is at fault: nothing is parked, everything waits.
-            return dict.fromkeys(changes, Retry(f"configuration: {error}", 30.0))
+            return dict.fromkeys(changes, Retry(str(error), 30.0, configuration=True))
         except (PermanentFailure, EmbeddingRejected) as error:
-            failure: Outcome = (
+            failure = (
                 Rejected(error.reason, error.detail)
                 if isinstance(error, PermanentFailure)
                 else Rejected("embedding_rejected", str(error))
             )
         except Exception as error:  # noqa: BLE001  a defect of ours: isolate the change that meets it
-            failure = Retry(f"unexpected {type(error).__name__}: {error}", limited=True)
+            failure = defect(error)
         documents = sorted({change.key for change in changes.values()})
         if len(changes) == 1:
             return dict.fromkeys(changes, failure)

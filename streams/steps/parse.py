@@ -13,14 +13,15 @@ from pathlib import Path
 
 from runtime.blobs import BlobMissing, BlobStore, BlobUnavailable
 from runtime.filetypes import Kind
-from schemas.codec import Codec, DecodeError, UnknownSchema
-from schemas.records import Block, DocumentChange, Operation, Origin, Position, ReceiptStage, Upload
-from schemas.registry import RegistryUnavailable
+from schemas.codec import Codec, DecodeError
+from schemas.records import Block, DocumentChange, Operation, Origin, ReceiptStage, Upload
+from streams.core.changes import log_position
+from streams.core.letters import NotRedriven
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
 from streams.parsing.pool import ParserPool, ParserUnavailable
 from streams.parsing.result import ParsedText, ParseFailure
-from streams.ports import ChangeLog, Clock, Inbound, PermanentFailure, TemporaryFailure
-from streams.steps.failures import failed_receipt
+from streams.ports import ChangeLog, Clock, Inbound
+from streams.steps.failures import failed_receipt, outcome_of
 
 
 @dataclass(frozen=True)
@@ -43,34 +44,29 @@ class ParseStep:
     async def failed(self, record: Inbound, outcome: Rejected) -> None:
         """As Step.failed: the uploader is told the reason."""
         try:
-            upload = self.codec.decode(record.value or b"", Upload)
-        except DecodeError:
+            upload, first = self.codec.decode(record.value or b"", Upload), record.first_seen()
+        except (DecodeError, NotRedriven):
             return
-        receipt = failed_receipt(_change(upload, record, None), outcome, self.clock.now_ms())
+        receipt = failed_receipt(_change(upload, first, None), outcome, self.clock.now_ms())
         await asyncio.to_thread(self.log.receipts, [receipt])
 
     async def _one(self, record: Inbound) -> Outcome:
         if record.value is None:
             return Done("ignored")
         try:
+            first = record.first_seen()
             upload = await asyncio.to_thread(self.codec.decode, record.value, Upload)
             result = await self._parse(upload)
             if isinstance(result, ParseFailure):
                 return Rejected(result.reason, result.detail)
-            change = replace(_change(upload, record, result), captured_ms=self.clock.now_ms())
+            change = replace(_change(upload, first, result), captured_ms=self.clock.now_ms())
             await asyncio.to_thread(self._append, change)
-        except UnknownSchema as error:
-            return Retry(str(error), limited=True)
-        except DecodeError as error:
-            return Rejected("undecodable", str(error))
         except BlobMissing as error:
             return Rejected("blob_missing", str(error))
-        except PermanentFailure as error:
-            return Rejected(error.reason, error.detail)
-        except (TemporaryFailure, BlobUnavailable, ParserUnavailable) as error:
+        except (BlobUnavailable, ParserUnavailable) as error:
             return Retry(f"{type(error).__name__}: {error}")
-        except Exception as error:  # noqa: BLE001  the registry is away, or a defect of ours
-            return Retry(f"{type(error).__name__}: {error}", limited=not isinstance(error, RegistryUnavailable))
+        except Exception as error:  # noqa: BLE001  every one has its class
+            return outcome_of(error)
         return Done("parsed")
 
     async def _parse(self, upload: Upload) -> ParsedText | ParseFailure:
@@ -92,7 +88,7 @@ def _change(upload: Upload, record: Inbound, parsed: ParsedText | None) -> Docum
         knowledge_base=upload.knowledge_base,
         document_id=upload.document_id,
         operation=Operation.UPSERT,
-        position=Position(f"uploads/{record.partition}", 1, record.offset, 0, record.timestamp_ms),
+        position=log_position(record.topic, record.partition, record.offset, record.timestamp_ms),
         origin=Origin("upload", "uploads", upload.filename, record.topic, record.partition, record.offset),
         text=parsed.text if parsed else None,
         blocks=[Block(b.kind, b.start, b.end, b.level, b.page) for b in parsed.blocks] if parsed else None,

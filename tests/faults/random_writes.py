@@ -45,6 +45,18 @@ class RandomWrites:
             self._source.execute("UPDATE {table} SET body = %s WHERE id = %s", (self._text(), key))
         self.changes += 1
 
+    def look(self) -> None:
+        """Take from the table which rows there are: after a write whose end is not known."""
+        self._present = {int(row["id"]) for row in self._source.rows() if int(row["id"]) < self._rows}
+
+    def text(self) -> str:
+        """A text as rows have them: paragraphs out of a few dozen."""
+        return self._text()
+
+    def words(self) -> str:
+        """One short paragraph that no other text has."""
+        return f"Filed under {self._rng.randrange(10**9)}: {' '.join(self._rng.choices(_WORDS, k=20))}."
+
     def _text(self) -> str:
         return "\n\n".join(self._rng.choices(self._paragraphs, k=self._rng.randint(1, 5)))
 

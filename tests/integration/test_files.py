@@ -102,7 +102,7 @@ def test_a_bad_file_leaves_a_dead_letter_with_its_original_bytes(
     letters = [
         letter
         for letter in dead_letters(product)
-        if letter.headers["__streams.errors.topic"] == topic.encode()
+        if letter.headers.get("__streams.errors.topic") == topic.encode()
         and letter.headers["__streams.errors.partition"] == partition.encode()
         and letter.headers["__streams.errors.offset"] == offset.encode()
     ]

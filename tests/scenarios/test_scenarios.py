@@ -6,18 +6,21 @@ each makes the capture worker start anew.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from tests.scenarios.model import Checks, Scenario, Step, load_scenarios
+from tests.scenarios.acts import do_act, refuse_and_mend
+from tests.scenarios.model import Act, Checks, Scenario, Step, load_scenarios
 from tests.support.product import Product
 from tests.support.quiesce import Receipts
-from tests.support.source import TableSource, new_source
+from tests.support.source import Captured, TableSource, new_source
 
 FOLDER = Path(__file__).parent
 SCENARIOS = load_scenarios(FOLDER)
@@ -45,7 +48,10 @@ def applied(request: pytest.FixtureRequest, product: Product, receipts: Receipts
             source.execute("ALTER TABLE {table} REPLICA IDENTITY FULL")
         for statement in scenario.before:
             source.execute(statement)
-        source.apply()
+        if scenario.refusal is not None:
+            refuse_and_mend(scenario.refusal, source)
+        with writing(scenario.snapshot.meanwhile, source):
+            source.apply()
         return source
 
     with ThreadPoolExecutor(4) as workers:
@@ -61,32 +67,91 @@ def test_the_index_follows_the_table(scenario: Scenario, applied: Applied, produ
     for other in applied.values():
         other.exception(240)  # all are applied before the first is played: nobody else embeds meanwhile
     source = applied[scenario.name].result()
-    settled = source.settle(scenario.snapshot.changes, SETTLE_S)
-    if scenario.snapshot.embedded is not None:
-        assert sum(receipt.embedded for receipt in settled.receipts) == scenario.snapshot.embedded
-    check(scenario.snapshot, source, "the snapshot")
+    if scenario.snapshot.changes is not None:
+        settled = source.settle(scenario.snapshot.changes, SETTLE_S)
+        if scenario.snapshot.embedded is not None:
+            assert sum(receipt.embedded for receipt in settled.receipts) == scenario.snapshot.embedded
+        check(scenario.snapshot, source, "the snapshot")
     for number, step in enumerate(scenario.steps, start=1):
         play(step, source, product, f"step {number}")
     source.verify()
 
 
 def play(step: Step, source: TableSource, product: Product, where: str) -> None:
-    """Do a step's SQL and check what it says."""
+    """Do a step's SQL and acts, and check what it says."""
     embedded_before = product.metric("index", "thalweg_embedding_texts_total")
-    for statement in step.do:
-        source.execute(statement)
-    settled = source.settle(step.changes, SETTLE_S)
+    for deed in step.do:
+        if isinstance(deed, Act):
+            do_act(deed, source)
+        else:
+            source.execute(deed)
+    if step.last is not None:
+        settled = source.settle_to(step.last.text, step.last.count, SETTLE_S)
+    else:
+        assert step.changes is not None
+        settled = source.settle(step.changes, SETTLE_S, parked=sum(step.dead_letters.values()))
+    if any(isinstance(deed, Act) for deed in step.do):
+        source.rest()  # barriers and tombstones have no receipts of their own
     if step.embedded is not None:
         assert sum(receipt.embedded for receipt in settled.receipts) == step.embedded, where
         embedded = product.metric("index", "thalweg_embedding_texts_total") - embedded_before
         assert embedded == step.embedded, f"{where}: {embedded:g} texts went to the model"
     if step.outcomes is not None:
         assert Counter(receipt.stage.value for receipt in settled.receipts) == step.outcomes, where
+    assert Counter(settled.parked) == step.dead_letters, where
     if step.records_hold is not None:
-        assert any(step.records_hold.encode() in record for record in settled.records), (
+        assert any(step.records_hold.encode() in record.value for record in settled.records), (
             f"{where}: the case did not arise"
         )
+    if step.same_row:
+        assert came_by(step.same_row, settled.records, product), f"{where}: no row came by {step.same_row}"
     check(step, source, where)
+
+
+def came_by(wanted: Sequence[str], records: Sequence[Captured], product: Product) -> bool:
+    """Whether one row came by all these operations, in this order."""
+    ways: dict[bytes | None, list[str]] = defaultdict(list)
+    for record in records:
+        ways[record.key].append(product.codec.decode_any(record.value)["op"])
+
+    def holds(way: Sequence[str]) -> bool:
+        left = iter(way)
+        return all(operation in left for operation in wanted)
+
+    return any(holds(way) for way in ways.values())
+
+
+@contextmanager
+def writing(statements: Sequence[str], source: TableSource) -> Iterator[None]:
+    """Somebody who writes to the table in a circle meanwhile, from before to after."""
+    done, failed, rounds = threading.Event(), list[Exception](), 0
+
+    def write() -> None:
+        nonlocal rounds
+        with source.another_session() as session:
+            while not done.is_set():
+                for statement in statements:
+                    session.execute(source.query(statement.replace("{n}", str(rounds))))
+                rounds += 1
+
+    def run() -> None:
+        try:
+            write()
+        except Exception as error:  # noqa: BLE001  told in the test's thread
+            failed.append(error)
+
+    if not statements:
+        yield
+        return
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(30)
+    assert not failed, failed
+    assert rounds, "nobody wrote meanwhile"
 
 
 def check(wanted: Checks, source: TableSource, where: str) -> None:
@@ -104,6 +169,10 @@ def check(wanted: Checks, source: TableSource, where: str) -> None:
         assert client.document(f"{name}:{key}", base) is not None, f"{where}: document {key} is not there"
     for key in wanted.gone:
         assert client.document(f"{name}:{key}", base) is None, f"{where}: document {key} is still there"
+    for key, count in wanted.chunks.items():
+        document = client.document(f"{name}:{key}", base)
+        assert document is not None, f"{where}: document {key} is not there"
+        assert len(document["chunks"]) == count, f"{where}: {key} has {len(document['chunks'])} chunks"
 
 
 def test_a_scenario_with_an_unknown_field_is_refused() -> None:

@@ -9,8 +9,8 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,24 +23,39 @@ from connectors import apply as work
 from connectors.connect import Connect
 from connectors.database import Database
 from connectors.definitions import Definitions
+from connectors.plan import Epoch
 from connectors.secrets import local_secrets
+from connectors.source import to_yaml
 from runtime.producer import ConfirmedProducer
 from runtime.topic_tail import TopicTail
 from schemas.records import Receipt, document_key
 from schemas.source import SourceSpec, parse_source
+from tests.support.client import eventually
 from tests.support.oracle import differences
 from tests.support.product import Product
 from tests.support.quiesce import Receipts, quiesce
+from tests.support.raw_records import parked
 
 APPLY_S = 120.0
 
 
 @dataclass(frozen=True)
-class Settled:
-    """Changes that ended: the last receipt of each, and the records that the connector wrote."""
+class Captured:
+    """A change as the connector wrote it, and where."""
 
+    position: str
+    partition: int
+    key: bytes | None
+    value: bytes
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Changes that ended: what the connector wrote, the last receipt of each, and the reason of each parked one."""
+
+    records: list[Captured]
     receipts: list[Receipt]
-    records: list[bytes]
+    parked: list[str]
 
 
 class TableSource:
@@ -52,7 +67,8 @@ class TableSource:
         self.receipts = receipts
         self._settled = 0
         self._changed = threading.Condition()
-        self._records: list[tuple[str, bytes]] = []
+        self._records: list[Captured] = []
+        self._parked: dict[str, str] = {}
         dsn = product.settings.postgres.dsn
         assert dsn is not None
         self._dsn = dsn.get_secret_value()
@@ -63,11 +79,34 @@ class TableSource:
     def positions(self) -> list[str]:
         """Of every change the connector has written so far; a deletion's tombstone is none."""
         with self._changed:
-            return [position for position, _ in self._records]
+            return [record.position for record in self._records]
+
+    @property
+    def records(self) -> list[tuple[str, bytes]]:
+        """Position and value of every change the connector has written so far."""
+        with self._changed:
+            return [(record.position, record.value) for record in self._records]
+
+    def reconnect(self) -> None:
+        """A new session, where the old one was lost. Raises psycopg.OperationalError."""
+        self.session.close()
+        self.session = psycopg.connect(self._dsn, autocommit=True, row_factory=dict_row, connect_timeout=5)
+
+    def read_to_end(self, within_s: float) -> None:
+        """Return once every record that the source's topic holds now was read. Fails after `within_s`."""
+        assert self._tail is not None, "the source is not applied"
+        deadline = time.monotonic() + within_s
+        for (_, partition), end in self.product.topics.offsets([self.spec.topic]).items():
+            left = max(0.0, deadline - time.monotonic())
+            assert end == 0 or self._tail.wait_read(partition, end - 1, left), f"partition {partition} was not read"
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> None:
         """Run one statement, or without values several, in one transaction. `{table}` in it is the table's name."""
         self.session.execute(self.query(statement), values or None)
+
+    def another_session(self) -> psycopg.Connection[dict[str, Any]]:
+        """A connection of one's own to the database, for a second writer; the caller closes it."""
+        return psycopg.connect(self._dsn, autocommit=True, row_factory=dict_row)
 
     def query(self, statement: str) -> sql.Composed:
         """The statement with the table's name in it, and for `{tag}` a word that no earlier source had.
@@ -77,41 +116,74 @@ class TableSource:
         table, tag = sql.Identifier(self.spec.schema, self.spec.table), self.spec.name.rpartition("_")[2]
         return sql.SQL(statement).format(table=table, tag=sql.SQL(tag))
 
-    def apply(self) -> None:
-        """Apply the source and wait until changes are streamed."""
-        with _places(self.product, self.spec, self._dsn) as (places, database):
-            prepared = work.prepare(self.spec, places, database)
+    def apply(self, *, resnapshot: bool = False, **changed: Any) -> Epoch:
+        """Apply the source and wait until changes are streamed; the epoch it is in then.
+
+        changed: fields of its file that are now others (None: left out). Raises SourceRefused, NotRunning.
+        """
+        raw = yaml.safe_load(to_yaml(self.spec)) | changed
+        spec = parse_source(yaml.safe_dump({name: value for name, value in raw.items() if value is not None}))
+        with self.places() as (places, database):
+            prepared = work.prepare(spec, places, database, resnapshot=resnapshot)
             work.apply(prepared, places, database, wait_s=APPLY_S, progress=_quiet)
         self.spec = prepared.checked.spec
-        self._tail = TopicTail(self.product.settings.kafka.bootstrap, self.spec.topic, self._take)
-        self._tail.start()
+        if self._tail is None:
+            self._tail = TopicTail(self.product.settings.kafka.bootstrap, self.spec.topic, self._take)
+            self._tail.start()
+        return prepared.plan.epoch
+
+    def places(self) -> AbstractContextManager[tuple[work.Places, Database]]:
+        """What `thalweg sources` works with."""
+        return _places(self.product, self.spec, self._dsn)
 
     def remove(self) -> None:
         """End source and documents, and drop the table."""
         if self._tail is not None:
             self._tail.close()
-        with _places(self.product, self.spec, self._dsn) as (places, database):
+        with self.places() as (places, database):
             work.remove(self.spec, places, database, delete_documents=True, progress=_quiet)
         self.execute("DROP TABLE IF EXISTS {table}")
         self.session.close()
         self.product.topics.delete([self.spec.topic])
 
-    def settle(self, changes: int, within_s: float = 60.0) -> Settled:
-        """Wait until this many more changes are captured and ended.
+    def settle(self, changes: int, within_s: float = 60.0, *, parked: int = 0) -> Settled:
+        """Wait until this many more changes are captured and ended, and so many of them among the dead letters.
 
         The capture worker takes up a new source by starting anew, which is part of the wait.
         """
-        deadline, wanted = time.monotonic() + within_s, self._settled + changes
+        wanted = self._settled + changes
+        return self._settle(lambda: len(self._records) >= wanted, lambda: wanted, within_s, parked)
+
+    def settle_to(self, text: str, count: int, within_s: float = 60.0) -> Settled:
+        """Wait until the changes that hold this text, and all that came before them, are captured and ended.
+
+        They must lie in every partition, as each is in order by itself.
+        """
+
+        def there() -> bool:
+            lasts = [record.partition for record in self._records if text.encode() in record.value]
+            return len(lasts) >= count and set(lasts) >= {record.partition for record in self._records}
+
+        return self._settle(there, lambda: len(self._records), within_s, 0)
+
+    def _settle(self, there: Callable[[], bool], end: Callable[[], int], within_s: float, dead: int) -> Settled:
+        deadline = time.monotonic() + within_s
         with self._changed:
-            self._changed.wait_for(lambda: len(self._records) >= wanted, within_s)
-            found = list(self._records)
-        assert len(found) >= wanted, f"{len(found) - self._settled} of {changes} changes came from the connector"
-        mine = found[self._settled : wanted]
-        self._settled = wanted
-        if not mine:
-            return Settled([], [])
-        ended = self.receipts.wait([position for position, _ in mine], max(0.0, deadline - time.monotonic()))
-        return Settled([ended[position][-1] for position, _ in mine], [value for _, value in mine])
+            came = self._changed.wait_for(there, within_s)
+            assert came, f"only {len(self._records) - self._settled} changes came from the connector"
+            mine = self._records[self._settled : end()]
+        self._settled += len(mine)
+        if dead:
+            eventually(lambda: self._dead(mine) >= dead, max(0.0, deadline - time.monotonic()), every_s=0.5)
+        whole = [record.position for record in mine if record.position not in self._parked]
+        ended = self.receipts.wait(whole, max(0.0, deadline - time.monotonic())) if whole else {}
+        reasons = [self._parked[record.position] for record in mine if record.position in self._parked]
+        return Settled(mine, [ended[position][-1] for position in whole], reasons)
+
+    def _dead(self, records: Sequence[Captured]) -> int:
+        """How many of these lie among the dead letters."""
+        self._parked = parked(self.product.settings.kafka.bootstrap, self.spec.topic)
+        return sum(record.position in self._parked for record in records)
 
     def rows(self) -> list[dict[str, Any]]:
         """The table as it is now."""
@@ -135,18 +207,23 @@ class TableSource:
             found[document_key(self.product.tenant, spec.knowledge_base, self.document_id(row))] = _text(spec, row)
         return found
 
+    def rest(self, within_s: float = 60.0) -> None:
+        """Wait until every change that was captured has ended and no stage has anything left to do."""
+        whole = [position for position in self.positions if position not in self._parked]
+        quiesce(self.product, self.receipts, whole, captured=[self.spec.topic], within_s=within_s)
+
     def verify(self, within_s: float = 60.0) -> None:
         """Come to rest, then hold a full scan against the table: nothing missing, doubled, stale or left over."""
         positions = self.positions
         assert len(positions) == self._settled, f"{len(positions) - self._settled} changes nobody announced"
-        quiesce(self.product, self.receipts, positions, captured=[self.spec.topic], within_s=within_s)
+        self.rest(within_s)
         found = differences(self.product.scan(self.spec.knowledge_base, self.spec.name), self.expected())
         assert not found, "\n".join(found[:20])
 
-    def _take(self, partition: int, offset: int, _key: bytes | None, value: bytes | None) -> None:
+    def _take(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
         if value is not None:
             with self._changed:
-                self._records.append((f"{self.spec.topic}/{partition}@{offset}", value))
+                self._records.append(Captured(f"{self.spec.topic}/{partition}@{offset}", partition, key, value))
                 self._changed.notify_all()
 
 

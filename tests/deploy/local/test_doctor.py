@@ -136,5 +136,7 @@ def test_status_of_a_home_without_a_stack_should_say_so_with_exit_code_3(
     assert result.exit_code == 3
     found = json.loads(result.stdout)
     assert found["phase"] == "stopped"
-    assert found["stages"]["index"] == {"lag": None, "rate": None, "workers": [], "metrics": []}
+    assert found["stages"]["index"] == {
+        "lag": None, "rate": None, "dead_letter_budget": None, "workers": [], "metrics": [],
+    }
     assert found["freshness"] == {"p50": None, "p95": None}

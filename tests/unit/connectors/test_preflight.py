@@ -34,6 +34,11 @@ def test_a_table_without_a_key_is_refused_with_the_sql_that_gives_it_one() -> No
     )
 
 
+def test_a_deferrable_key_is_refused_with_the_sql_that_makes_it_strict() -> None:
+    told = refusals(table=replace(TABLE, deferrable_key="articles_pkey"))
+    assert 'ALTER TABLE "public"."articles" DROP CONSTRAINT "articles_pkey", ADD PRIMARY KEY ("id");' in told
+
+
 def test_another_unique_key_counts_where_deletes_carry_it() -> None:
     by_code = replace(SPEC, key=("code",))
     assert not check(by_code).key_is_primary

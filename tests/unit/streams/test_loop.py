@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from runtime.metrics import declare
 from streams.adapters.runner import Loop
+from streams.core.budget import LetterBudget
+from streams.core.letters import Place
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
 from streams.ports import Inbound, TemporaryFailure
 
@@ -57,7 +59,9 @@ class Aborted(BaseException):
     """The process ended itself."""
 
 
-def make_loop(step: ScriptedStep, letters: DeadLetters, *, limit: int = 100) -> tuple[Loop, list[float]]:
+def make_loop(
+    step: ScriptedStep, letters: DeadLetters, *, limit: int = 100, earlier: Sequence[float] = ()
+) -> tuple[Loop, list[float]]:
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -69,11 +73,11 @@ def make_loop(step: ScriptedStep, letters: DeadLetters, *, limit: int = 100) -> 
     now: Callable[[], float] = lambda: sum(pauses)  # noqa: E731
     loop = Loop(
         step=step,
-        outbox=letters,  # type: ignore[arg-type]  # only park is used
+        outbox=letters,
         metrics=declare(CollectorRegistry()),
         attempts=3,
         retry_max_s=30.0,
-        dead_letters_per_minute=limit,
+        budget=LetterBudget(limit, 1000, earlier),
         abort=abort,
         sleep=sleep,
         monotonic=now,
@@ -151,5 +155,87 @@ async def test_too_many_dead_letters_stop_the_process() -> None:
     step = ScriptedStep({offset: [Rejected("corrupt", "why")] for offset in range(20)})
     loop, _ = make_loop(step, DeadLetters(), limit=10)
 
-    with pytest.raises(Aborted, match="more than 10 dead letters"):
+    with pytest.raises(Aborted, match="10 dead letters a minute"):
         await loop.settle([record(offset) for offset in range(20)])
+
+
+async def test_what_earlier_lives_wrote_counts_and_the_loop_stands_still_until_there_is_room() -> None:
+    """A restart must not give a bad deploy a fresh budget, and ending again and again would help nobody."""
+    step, letters = ScriptedStep({0: [Rejected("corrupt", "why")]}), DeadLetters()
+    loop, pauses = make_loop(step, letters, limit=2, earlier=[-20.0, -10.0])
+
+    await loop.settle([record(0)])
+
+    assert letters.parked == [(0, "corrupt")]
+    assert 40.0 <= sum(pauses) < 50.0, "until the first is a minute old"
+    assert loop.stands_still is None
+
+
+async def test_after_standing_still_it_goes_on_as_there_is_room_and_never_ends() -> None:
+    """The budget bounds what is parked: two letters in any minute."""
+    step = ScriptedStep({offset: [Rejected("corrupt", "why")] for offset in range(6)})
+    letters = DeadLetters()
+    loop, pauses = make_loop(step, letters, limit=2, earlier=[-20.0, -10.0])
+
+    await loop.settle([record(offset) for offset in range(6)])
+
+    assert len(letters.parked) == 6
+    assert sum(pauses) >= 160.0
+
+
+async def test_a_record_that_has_its_letter_from_an_earlier_life_is_not_parked_again() -> None:
+    """A worker died between the letter and the acknowledgement; the sender is told once more, which harms nobody."""
+    step, letters = ScriptedStep({0: [Rejected("corrupt", "why")]}), DeadLetters()
+    loop, _ = make_loop(step, letters)
+    loop.parked = {(Place("documents", 0, 0), 0), (Place("documents", 0, 9), 0)}
+
+    await loop.settle([record(0)])
+
+    assert (letters.parked, step.told) == ([], [0])
+    assert loop.parked == {(Place("documents", 0, 9), 0)}
+
+
+async def test_a_letter_is_written_once_though_the_word_about_it_fails_for_a_while() -> None:
+    """The broker took the letter and then went away: what is tried again is the word, not the letter."""
+
+    @dataclass
+    class Speechless(ScriptedStep):
+        times: int = 3
+
+        async def failed(self, item: Inbound, outcome: Rejected) -> None:
+            if self.times:
+                self.times -= 1
+                raise TemporaryFailure("away")
+            await super().failed(item, outcome)
+
+    step, letters = Speechless({0: [Rejected("corrupt", "why")]}), DeadLetters()
+    loop, _ = make_loop(step, letters)
+
+    await loop.settle([record(0)])
+
+    assert (letters.parked, step.told) == ([(0, "corrupt")], [0])
+
+
+async def test_tries_are_counted_for_each_record() -> None:
+    """One record's defect does not use up the tries of the next."""
+    step = ScriptedStep(
+        {0: [Retry("KeyError", limited=True)], 1: [Retry("away")] * 4 + [Retry("x", limited=True), Done()]}
+    )
+    letters = DeadLetters()
+    loop, _ = make_loop(step, letters)
+
+    await loop.settle([record(0), record(1)])
+
+    assert letters.parked == [(0, "unexpected")]
+
+
+async def test_waits_are_counted_by_their_class() -> None:
+    """Operators see whether to wait, to act, or to report a defect."""
+    script = [Retry("away"), Retry("key", configuration=True), Retry("bug", limited=True), Done()]
+    loop, _ = make_loop(ScriptedStep({0: list(script)}), DeadLetters())
+
+    await loop.settle([record(0)])
+
+    value = loop.metrics.registry.get_sample_value
+    for name in ("later", "configuration", "defect"):
+        assert value("thalweg_retries_total", {"stage": "index", "class": name}) == 1

@@ -95,7 +95,7 @@ def test_measuring_what_is_down_is_over_in_four_seconds_and_knows_nothing(
 
     assert time.monotonic() - began < 4.5
     assert {name: dict(stage) for name, stage in found["stages"].items()} == {
-        name: {"lag": None, "rate": None} for name in ("capture", "parse", "index")
+        name: {"lag": None, "rate": None, "dead_letter_budget": None} for name in ("capture", "parse", "index")
     }
     assert found["generation"] is None
     assert found["freshness"] == {"p50": None, "p95": None}

@@ -1,0 +1,98 @@
+"""What a terminal or a script is shown of dead letters. Before this: `letter_commands.py`. After this: people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from streams.core.letters import Letter, counts
+
+_TEXT = 2000  # characters of one decoded field shown
+
+
+def row(letter: Letter) -> dict[str, Any]:
+    """A letter as JSON shows it; times in ISO 8601."""
+    return {
+        "id": str(letter.id),
+        "at": as_time(letter.at_ms),
+        "stage": letter.stage,
+        "reason": letter.reason,
+        "class": letter.error_class,
+        "detail": letter.detail,
+        "state": letter.state.value,
+        "document": letter.document,
+        "topic": letter.first.topic,
+        "partition": letter.first.partition,
+        "offset": letter.first.offset,
+        "record_at": as_time(letter.first_ms),
+        "rejected_at": str(letter.rejected) if letter.rejected != letter.first else None,
+        "size": letter.size,
+        "value_left_out": letter.left_out,
+        "settled_by": letter.by,
+        "settled_at": None if letter.settled_ms is None else as_time(letter.settled_ms),
+        "redriven_to": letter.to,
+    }
+
+
+def hex_dump(value: bytes, most: int) -> str:
+    """Offsets, bytes and characters of the first bytes, and how many follow."""
+    lines = []
+    for at in range(0, min(len(value), most), 16):
+        part = value[at : min(at + 16, most)]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
+        lines.append(f"{at:08x}  {part.hex(' '):<47}  {text}")
+    if len(value) > most:
+        lines.append(f"... {len(value) - most} more bytes: --raw FILE writes them all")
+    return "\n".join(lines) or "(no bytes)"
+
+
+def show_table(letters: Sequence[Letter]) -> None:
+    """How many by stage and reason, and a line for each."""
+    console = Console(highlight=False)
+    summary = Table("stage", "reason", "letters", title_justify="left")
+    for (of, why), number in counts(letters).items():
+        summary.add_row(escape(of), escape(why), str(number))
+    table = Table("id", "when", "stage", "reason", "state", "record", "document")
+    for letter in letters:
+        table.add_row(
+            *(escape(text) for text in (
+                str(letter.id), as_time(letter.at_ms), letter.stage, letter.reason, letter.state.value,
+                str(letter.first), letter.document or "?",
+            ))
+        )  # fmt: skip
+    if not letters:
+        console.print("No dead letters.")
+        return
+    console.print(summary)
+    console.print(table)
+
+
+def shortened(value: Any) -> Any:
+    """A decoded value whose long texts are cut."""
+    if isinstance(value, Mapping):
+        return {key: shortened(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shortened(item) for item in value]
+    if isinstance(value, str) and len(value) > _TEXT:
+        return f"{value[:_TEXT]}... ({len(value) - _TEXT} more characters)"
+    return value
+
+
+def as_text(value: Any) -> str | None:
+    """Bytes as text if they are UTF-8, else as hexadecimal digits."""
+    if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            return value.decode()
+        return value.hex()
+    return None if value is None else str(value)
+
+
+def as_time(at_ms: int) -> str:
+    """ISO 8601, UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
