@@ -123,6 +123,10 @@ class IndexStore(Protocol):
         """Mark chunks retired and manifests superseded; one that is not there, or is marked, is no error."""
         ...
 
+    def revive(self, tenant: str, chunk_ids: Collection[str]) -> None:
+        """Take the mark `retired` back; one that is not there is no error."""
+        ...
+
     def documents_before(self, tenant: str, source: str, barrier: Position) -> Iterable[Manifest]:
         """The live manifests of a source that are older than the barrier."""
         ...

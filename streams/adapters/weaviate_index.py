@@ -143,20 +143,25 @@ class WeaviateIndex:
 
     def retire(self, tenant: str, chunk_ids: Collection[str], manifests: Collection[Manifest], at_ms: int) -> None:
         """As IndexStore.retire."""
-        chunks, listed = self._chunks.with_tenant(tenant), self._manifests.with_tenant(tenant)
+        retired = {"retired": True, "retired_ms": at_ms}
+        self._mark(self._chunks.with_tenant(tenant), sorted(chunk_ids), retired)
+        # Manifests last: while one is not marked, its chunks are looked through again.
+        superseded = {"superseded": True, "retired_ms": at_ms}
+        self._mark(self._manifests.with_tenant(tenant), [manifest.id for manifest in manifests], superseded)
 
-        def mark(collection: Any, identifier: str, properties: dict[str, Any]) -> None:
+    def revive(self, tenant: str, chunk_ids: Collection[str]) -> None:
+        """As IndexStore.revive."""
+        self._mark(self._chunks.with_tenant(tenant), sorted(chunk_ids), {"retired": False, "retired_ms": 0})
+
+    def _mark(self, collection: Any, identifiers: Iterable[str], properties: dict[str, Any]) -> None:
+        def mark(identifier: str) -> None:
             try:
                 _call(collection.data.update, uuid=identifier, properties=properties)
             except PermanentFailure as error:
                 if error.reason != "not_found":
                     raise
 
-        work = [(chunks, identifier, {"retired": True, "retired_ms": at_ms}) for identifier in sorted(chunk_ids)]
-        list(self._pool.map(lambda item: mark(*item), work))
-        # Manifests last: while one is not marked, its chunks are looked through again.
-        done = [(listed, manifest.id, {"superseded": True, "retired_ms": at_ms}) for manifest in manifests]
-        list(self._pool.map(lambda item: mark(*item), done))
+        list(self._pool.map(mark, identifiers))
 
     def documents_before(self, tenant: str, source: str, barrier: Position) -> Iterable[Manifest]:
         """As IndexStore.documents_before. The caller retires what it is given before it asks for more."""

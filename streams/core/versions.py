@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from schemas.index.manifest import Manifest, Span, live, newest
+from schemas.index.manifest import Manifest, Span, barrier_document, live, newest
 from schemas.records import DocumentChange, MetadataValue, Operation
 from streams.core.chunking import ChunkingParameters, chunk
 from streams.core.identity import chunk_id, filterable_metadata, object_hash, text_hash
@@ -78,14 +78,33 @@ def plan_document(
     )
 
 
-def leftovers(
-    manifests: Sequence[Manifest], barriers: Mapping[str, Manifest], strays: Collection[StoredChunk]
-) -> tuple[set[str], list[Manifest]]:
-    """What is to be retired, given every manifest not yet superseded of some documents: chunk ids, and manifests.
+@dataclass(frozen=True)
+class Marks:
+    """What is to be marked: chunks as retired, manifests as superseded; and chunks that are retired, but listed."""
+
+    retire: frozenset[str]
+    supersede: tuple[Manifest, ...]
+    revive: frozenset[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.retire or self.supersede or self.revive)
+
+
+def marks(
+    manifests: Sequence[Manifest],
+    barriers: Mapping[str, Manifest],
+    strays: Collection[StoredChunk],
+    mine: Mapping[str, bool],
+) -> Marks:
+    """What is to be marked, given every manifest not yet superseded of some documents.
 
     A manifest goes if another one beats it, or a barrier of its source ended it; its chunks go with it unless the
     document's newest manifest lists them. strays are unretired objects of versions that never got, or will not get, a
-    manifest (a writer died before it); they go unless they are listed.
+    manifest (a writer died before it); they go unless they are listed. mine: the chunks that this writer has marked
+    (True: retired), to be marked anew where somebody's newer manifest says otherwise.
+
+    Two writers may have planned on one state, the older version of which drops a chunk that the newer keeps. The
+    older one's writer, not seeing the newer yet, retires it. Whoever sees both revives it.
     """
     best = newest(manifests)
     visible = {
@@ -98,13 +117,22 @@ def leftovers(
         for manifest in manifests
         if manifest.id != best[manifest.document].id or (not manifest.grave and manifest.document not in visible)
     ]
-    dropped = {
-        identifier
-        for manifest in gone
-        for identifier in manifest.chunk_ids - visible.get(manifest.document, frozenset())
-    }
-    dropped |= {stray.id for stray in strays if stray.id not in visible.get(stray.document, frozenset())}
-    return dropped, gone
+    shown = frozenset[str]().union(*visible.values())
+    dropped = {identifier for manifest in gone for identifier in manifest.chunk_ids}
+    dropped |= {stray.id for stray in strays} | {identifier for identifier, retired in mine.items() if not retired}
+    hidden = {identifier for identifier, retired in mine.items() if retired}
+    for manifest in gone:
+        if manifest.document in visible:
+            last = best[manifest.document]
+            between = [
+                other
+                for other in [*gone, *barriers.values()]
+                if other.document in (manifest.document, barrier_document(manifest.origin.source))
+                and other.position.newer_than(manifest.position)
+                and last.position.newer_than(other.position)
+            ]
+            hidden |= {i for i in manifest.chunk_ids if any(i not in other.chunk_ids for other in between)}
+    return Marks(frozenset(dropped - shown), tuple(gone), frozenset(hidden & shown))
 
 
 def _beaten_by_fewest(changes: Sequence[DocumentChange]) -> Callable[[DocumentChange], int]:

@@ -10,10 +10,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from schemas.records import Receipt
-from streams.core.versions import DocumentPlan, NewChunk, leftovers
+from streams.core.versions import DocumentPlan, NewChunk, StoredChunk, marks
 from streams.failpoints import failpoint
-from streams.ports import Clock, IndexStore, Outbox
+from streams.ports import Clock, IndexStore, Outbox, TemporaryFailure
 from streams.steps.vectors import VectorFinder
+
+_LOOKS = 10
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,10 @@ def commit(
     2. Write the manifests. From here on readers see the new versions, whole.
        Death after it: what they replaced is not marked yet. Readers hide it, for the newest manifest does not list it;
        the retry, which has nothing newer to write, still goes through step 3.
-    3. Read the documents' manifests again, and mark retired what the newest ones do not list. Read again, because
-       another writer (a paused worker that woke up late) may have written since the plan: each writer looks after it
-       has written, so the later of two sees both and cleans up.
+    3. Read the documents' manifests again, and mark what the newest ones do not list (`mark`). Read again, because
+       another writer (of the other lane, or a paused worker that woke up late) may have written since the plan: each
+       writer looks after it has written, so the later of two sees both and cleans up. And each looks once more after
+       it has marked, for a newer version that was planned meanwhile may list what it has just retired.
        Death after it: the receipts are missing; the retry sends them.
     4. Publish the receipts, delivery confirmed. receipts is called with the time of step 2.
        Death after it: the batch is handed in once more, and its receipts are sent twice.
@@ -85,15 +88,40 @@ def commit(
         index.write_manifests(batch.tenant, [replace(plan.manifest, indexed_ms=now) for plan in batch.plans])
     searchable_ms = clock.now_ms()
     failpoint("after_manifests")
-    current, barriers = index.manifests(batch.tenant, batch.touched, batch.sources)
     strays = index.unretired(batch.tenant, batch.suspects) if batch.suspects else []
-    dropped, gone = leftovers(current, barriers, strays)
-    if dropped or gone:
-        index.retire(batch.tenant, dropped, gone, searchable_ms)
+    mark(batch.tenant, batch.touched, batch.sources, strays, index=index, at_ms=searchable_ms)
     failpoint("after_retire")
     outbox.publish(receipts(searchable_ms), [])
     failpoint("after_receipts")
     return searchable_ms
+
+
+def mark(
+    tenant: str,
+    documents: Collection[str],
+    sources: Collection[str],
+    strays: Collection[StoredChunk],
+    *,
+    index: IndexStore,
+    at_ms: int,
+) -> None:
+    """Mark what the newest manifests of these documents do not list, until a look after the last mark finds nothing.
+
+    Raises TemporaryFailure, also if other writers of the same documents are at it all the time.
+    """
+    mine: dict[str, bool] = {}
+    for _ in range(_LOOKS):
+        current, barriers = index.manifests(tenant, documents, sources)
+        found = marks(current, barriers, strays, mine)
+        if not found:
+            return
+        if found.retire or found.supersede:
+            index.retire(tenant, found.retire, found.supersede, at_ms)
+        if found.revive:
+            index.revive(tenant, found.revive)
+        strays = ()
+        mine |= dict.fromkeys(found.retire, True) | dict.fromkeys(found.revive, False)
+    raise TemporaryFailure("other writers keep changing the same documents")
 
 
 def _slices(new: Iterable[NewChunk], size: int) -> Iterable[list[NewChunk]]:

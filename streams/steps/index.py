@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runtime.embedding.contract import (
     Embedder,
@@ -34,7 +34,7 @@ from streams.ports import (
     Vector,
     VectorLog,
 )
-from streams.steps.commit import Batch, commit
+from streams.steps.commit import Batch, commit, mark
 from streams.steps.failures import defect, failed_receipt, outcome_of, waits
 from streams.steps.vectors import TextsRefused, VectorFinder
 
@@ -234,6 +234,8 @@ class IndexStep:
     ) -> DocumentPlan | None:
         """The document's plan, without the changes that a barrier of their source has ended."""
         alive = [c for c in changes if not _ended(c, barriers.get(c.origin.source))]
+        if known is not None and not live(known, barriers.get(known.origin.source)):
+            known = replace(known, spans=())  # its chunks are retired, or will be
         return plan_document(alive, known, self.parameters)
 
     def _raise_barrier(self, change: DocumentChange) -> None:
@@ -241,18 +243,19 @@ class IndexStep:
         source = change.origin.source
         barrier = Manifest(barrier_document(source), change.position, change.origin, grave=True)
         self.index.write_manifests(change.tenant, [barrier])
-        ended: list[Manifest] = []
+        ended: list[str] = []
         for manifest in self.index.documents_before(change.tenant, source, change.position):
-            ended.append(manifest)
+            ended.append(manifest.document)
             if len(ended) == 200:
-                self._retire(change.tenant, ended)
+                self._mark(change, ended)
                 ended = []
-        self._retire(change.tenant, ended)
+        self._mark(change, ended)
 
-    def _retire(self, tenant: str, ended: Sequence[Manifest]) -> None:
+    def _mark(self, barrier: DocumentChange, ended: Sequence[str]) -> None:
         if ended:
-            chunks = {identifier for manifest in ended for identifier in manifest.chunk_ids}
-            self.index.retire(tenant, chunks, ended, self.clock.now_ms())
+            # Looked at once more with all their manifests: one newer than the barrier may list the same chunks.
+            now = self.clock.now_ms()
+            mark(barrier.tenant, ended, [barrier.origin.source], (), index=self.index, at_ms=now)
 
     def _stage(
         self, change: DocumentChange, current: dict[str, Manifest], barriers: dict[str, Manifest]

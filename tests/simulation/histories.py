@@ -86,7 +86,12 @@ def drawn(seed: int) -> History:
     rng = random.Random(seed)
     shape = Shape(
         partitions=rng.randint(1, 3),
-        workers={"capture": rng.randint(1, 2), "parse": rng.randint(1, 2), "index": rng.randint(1, 3)},
+        workers={
+            "capture": rng.randint(1, 2),
+            "parse": rng.randint(1, 2),
+            "index": rng.randint(1, 3),
+            "bulk": rng.choice((0, 0, 1, 2)),
+        },
         batch=rng.choice((1, 2, 4, 8)),
         slice_texts=rng.choice((1, 2, 3, 256)),
         drain=rng.randrange(1 << 30),

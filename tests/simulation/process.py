@@ -32,10 +32,14 @@ class Surprise(Exception):
 
 @dataclass
 class Group:
-    """A consumer group: who reads which partition. A member that is expelled goes on with what it holds, unheard."""
+    """A consumer group: who reads which partition. A member that is expelled goes on with what it holds, unheard.
+
+    takes: of the records it reads, those that it handles; the others it acknowledges only.
+    """
 
     name: str
     topics: list[str]
+    takes: Callable[[Inbound], bool] = lambda _: True
     members: list[Process] = field(default_factory=list)
 
     def rebalance(self, broker: Broker, *, without: Process | None = None) -> None:
@@ -152,7 +156,7 @@ class Process:
                 continue
             self.idle = False
             try:
-                self._fiber.run(loop.settle(batch))
+                self._fiber.run(loop.settle([record for record in batch if self.group.takes(record)]))
             except Exception as error:
                 raise Died from error  # as the reader does: nothing may leave its body
             self._breathe()

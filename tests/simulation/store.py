@@ -155,6 +155,6 @@ class SimulatedModel:
 
     def _busy(self) -> Exception:
         self._failures += 1
-        if self._failures % 3 == 0:
+        if self._failures % 5 == 0:
             return EmbeddingReplyInvalid("a vector is not finite")
         return EmbeddingUnavailable("too many requests", retry_after=0.5 if self._failures % 2 else None)

@@ -153,4 +153,3 @@ TestProduct = Product.TestCase
 TestProduct.settings = settings(
     max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
-

@@ -1,0 +1,97 @@
+"""Several writers side by side, stepped one store call at a time in a drawn order: at rest the index is the model.
+
+The two lanes of the index stage are such writers: each gets a part of the changes, in order, and neither waits for the
+other, so an older version may be planned, written or cleaned up before, after or amid a newer one.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+
+from hypothesis import HealthCheck, given, settings
+
+from schemas.records import DocumentChange
+from streams.core.outcomes import Done
+from tests.property.test_index_machine import WORDS, histories, inbound, make_change, make_step, model
+from tests.support.fake_index import FakeIndex
+from tests.support.oracle import differences, scan_fake
+
+
+class Writer:
+    """Hands batches to a step in a thread of its own, which stops before each call of the store until let go."""
+
+    def __init__(self, index: FakeIndex, batches: list[list[DocumentChange]]) -> None:
+        self._index = index
+        self._batches = batches
+        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        self.ended = False
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.outcomes: list[object] = []
+        self.thread.start()
+        self._stopped.acquire(timeout=10)
+
+    def pause(self) -> None:
+        self._stopped.release()
+        assert self._go.acquire(timeout=10)
+
+    def step(self) -> None:
+        """Let it go until its next call of the store, or its end."""
+        self._go.release()
+        assert self._stopped.acquire(timeout=10)
+
+    def _run(self) -> None:
+        self.pause()
+        for batch in self._batches:
+            self.outcomes += make_step(self._index).handle_now([inbound(change) for change in batch])
+        self.ended = True
+        self._stopped.release()
+
+
+def write_side_by_side(parts: list[list[list[DocumentChange]]], rng: random.Random) -> FakeIndex:
+    """Each part is one writer's batches; which writer makes the next call is drawn."""
+    index = FakeIndex()
+    writers = [Writer(index, batches) for batches in parts]
+    by_thread = {writer.thread: writer for writer in writers}
+    index.before_call = lambda _: by_thread[threading.current_thread()].pause()
+    while running := [writer for writer in writers if not writer.ended]:
+        # In stretches: what goes wrong needs one of them to come far while another waits.
+        writer = rng.choice(running)
+        for _ in range(rng.choice([1, 1, 2, 3, 6])):
+            if not writer.ended:
+                writer.step()
+    index.before_call = lambda _: None
+    assert all(isinstance(outcome, Done) for writer in writers for outcome in writer.outcomes)
+    assert all(not writer.thread.is_alive() or writer.ended for writer in writers)
+    return index
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(histories())
+def test_lanes_side_by_side_leave_what_the_newest_says(drawn: tuple[list[DocumentChange], int]) -> None:
+    """Each change goes to one of two lanes, whichever, and each lane takes its own in order, in batches."""
+    changes, seed = drawn
+    rng = random.Random(seed)
+    lanes: list[list[DocumentChange]] = [[], []]
+    for change in changes:
+        lanes[rng.randrange(2)].append(change)
+    parts = []
+    for lane in lanes:
+        size = rng.randint(1, 4)
+        parts.append([lane[at : at + size] for at in range(0, len(lane), size)])
+
+    index = write_side_by_side(parts, rng)
+
+    assert differences(scan_fake(index), model(changes)) == []
+
+
+def test_a_chunk_that_an_older_version_dropped_while_a_newer_was_planned_stays_in_the_newer() -> None:
+    """All orders of two lanes over one document: it has a chunk, loses it in one lane, and has it in the other."""
+    first, without, again = WORDS[0] + "\n\n" + WORDS[1], WORDS[2], WORDS[0]
+    changes = [make_change("a", 1, first), make_change("a", 2, without), make_change("a", 3, again)]
+    found = []
+    for seed in range(300):
+        index = write_side_by_side([[[changes[0]], [changes[1]]], [[changes[2]]]], random.Random(seed))
+        found += differences(scan_fake(index), model(changes))
+
+    assert found == []
