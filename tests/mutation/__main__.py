@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
-from tests.mutation.kill import Mutant, Tried, Unfit, attempt, copied, notice
-from tests.mutation.mutants import MUTANTS
+from tests.mutation.kill import Mutant, Tried, Unfit, attempt, copied, mutants, notice
 
 
 def main() -> int:
@@ -22,8 +21,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="so many side by side (default 1)")
     parser.add_argument("--unmutated", action="store_true", help="first see that the tests pass as things are")
     given = parser.parse_args()
-    chosen = [mutant for mutant in MUTANTS if not given.names or mutant.name in given.names]
-    if unknown := set(given.names) - {mutant.name for mutant in MUTANTS}:
+    chosen = [mutant for mutant in mutants() if not given.names or mutant.name in given.names]
+    if unknown := set(given.names) - {mutant.name for mutant in mutants()}:
         parser.error(f"no such mutant: {', '.join(sorted(unknown))}")
     began = time.monotonic()
     if given.unmutated and (broken := _unmutated(chosen)):

@@ -1,6 +1,6 @@
 """One mutant: a copy of the tree with one text replaced, and the tests that must notice.
 
-Before this: `mutants.py`. After this: `__main__.py` prints the table. The checkout itself is never touched.
+Before this: `mutants.yaml`, the defects as data. After this: `__main__.py` prints the table. The checkout itself is never touched.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 HISTORIES = 3_000
@@ -35,6 +37,12 @@ class Mutant:
     new: str
     harm: str
     tests: tuple[str, ...] = ()
+
+
+def mutants() -> list[Mutant]:
+    """All of them, as `mutants.yaml` has them."""
+    raw = yaml.safe_load((Path(__file__).parent / "mutants.yaml").read_text("utf-8"))
+    return [Mutant(**{**item, "tests": tuple(item.get("tests", ()))}) for item in raw]
 
 
 @dataclass(frozen=True)
