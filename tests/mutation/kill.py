@@ -1,6 +1,7 @@
 """One mutant: a copy of the tree with one text replaced, and the tests that must notice.
 
-Before this: `mutants.yaml`, the defects as data. After this: `__main__.py` prints the table. The checkout itself is never touched.
+Before this: `mutants.yaml`, the defects as data. After this: `__main__.py` prints the table. The checkout itself is
+never touched.
 """
 
 from __future__ import annotations

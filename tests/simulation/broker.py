@@ -40,7 +40,7 @@ class Broker:
         topic: str,
         key: bytes | None,
         value: bytes | None,
-        headers: Iterable[tuple[str, bytes]] = (),
+        headers: Iterable[tuple[str, bytes | None]] = (),
         partition: int | None = None,
     ) -> Inbound:
         """Append a record; the key decides the partition unless it is given."""

@@ -19,7 +19,7 @@ class Died(BaseException):
 class InlineLoop(asyncio.SelectorEventLoop):
     """An event loop whose threads are the caller's: `asyncio.to_thread` runs at once, so that a seed decides all."""
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
         """As the loop's, done when it returns."""
         future = self.create_future()
         try:

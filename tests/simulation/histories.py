@@ -15,9 +15,10 @@ from typing import Any
 import structlog
 
 from tests.simulation.judge import Broken
+from tests.simulation.outside import UNREADABLE
 from tests.simulation.process import Fault
 from tests.simulation.store import CRASHING, REFUSED, UNSTORABLE
-from tests.simulation.world import UNREADABLE, Shape, World
+from tests.simulation.world import Shape, World
 
 Action = tuple[Any, ...]
 

@@ -10,11 +10,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.source import SourceSpec
+from schemas.source import SourceSpec, parse_source
 from streams.core.changes import UNAVAILABLE
 
 Row = Mapping[str, Any]
 Rows = dict[str, Row]
+
+
+TENANTS = ("t", "u")
+_SOURCE = """
+name: {name}
+knowledge_base: kb
+table: public.{name}
+key: [id]
+text: [title, body]
+title: title
+metadata: {{kind: category}}
+access: readers
+deleted: gone
+"""
+SPECS = {name: parse_source(_SOURCE.format(name=name)) for name in ("notes", "cards")}
+"""notes: REPLICA IDENTITY DEFAULT; its rows may be read from the table. cards: FULL; its rows may be refused."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +79,7 @@ class Table:
         after |= before or {}
         after |= values
         shown: dict[str, Any] = dict(after)
-        if before is not None and not self.full and before["body"] == after["body"] and len(after["body"]) > 30:
+        if before is not None and not self.full and before["body"] == after["body"] and len(str(after["body"])) > 30:
             shown["body"] = UNAVAILABLE
         self.rows[key] = after
         operation = "c" if before is None else "u"
@@ -172,3 +188,7 @@ class Table:
 
     _first: int = 0
     _renumbered: int = 0
+
+
+def tenant_of(_: SourceSpec) -> str:
+    return TENANTS[0]

@@ -5,100 +5,34 @@ Before this: `histories.py` says what happens, action by action. After this: `ju
 
 from __future__ import annotations
 
+import contextlib
 import random
 import zlib
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import gettempdir
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from runtime.blobs import BlobStore, BlobUnavailable
 from runtime.metrics import Metrics, declare
-from runtime.producer import ConfirmedProducer
-from schemas.codec import Codec, DecodeError
+from schemas.codec import DecodeError
 from schemas.records import DocumentChange, Embedding, Event, Operation, Origin, Position, Receipt, Upload, document_key
-from schemas.source import SourceSpec, parse_source
-from streams.adapters.outbox import KafkaOutbox
-from streams.adapters.runner import Loop
-from streams.core.budget import LetterBudget
-from streams.core.chunking import ChunkingParameters
-from streams.parsing.pool import ParserPool
-from streams.parsing.result import Block, ParsedText, ParseFailure
-from streams.parsing.warm_child import ParserUnavailable
-from streams.ports import Inbound, TemporaryFailure, Vector
-from streams.steps.capture import EPOCH_HEADER, CapturedSource, CaptureStep
-from streams.steps.index import IndexStep
-from streams.steps.parse import ParseStep
-from tests.simulation.broker import Broker, SimulatedProducer
+from streams.ports import Inbound, Vector
+from streams.steps.capture import EPOCH_HEADER
+from tests.simulation.broker import Broker
+from tests.simulation.codec import RememberingCodec
 from tests.simulation.judge import Accepted, Broken, Judge, Rank
+from tests.simulation.outside import UNREADABLE
 from tests.simulation.process import Fault, Group, Process
-from tests.simulation.sources import Row, Table, Written
+from tests.simulation.sources import SPECS, TENANTS, Row, Table, Written, tenant_of
+from tests.simulation.stages import loop_of
 from tests.simulation.store import (
     CRASHING,
     REFUSED,
     UNSTORABLE,
-    SimulatedModel,
-    SimulatedStore,
 )
 from tests.support.fake_index import FakeIndex
-from tests.support.lookup import LocalLookup
-
-SMALL = ChunkingParameters(most=40, least=8)
-TENANTS = ("t", "u")
-_SOURCE = """
-name: {name}
-knowledge_base: kb
-table: public.{name}
-key: [id]
-text: [title, body]
-title: title
-metadata: {{kind: category}}
-access: readers
-deleted: gone
-"""
-SPECS = {name: parse_source(_SOURCE.format(name=name)) for name in ("notes", "cards")}
-"""notes: REPLICA IDENTITY DEFAULT; its rows may be read from the table. cards: FULL; its rows may be refused."""
-
-UNREADABLE = "%unreadable%"
-"""A file that says this cannot be parsed."""
-
-
-class RememberingCodec(Codec):
-    """The codec, which keeps what it is given under a name, unless thorough: that took a third of a history's time.
-
-    That records become bytes and back unchanged is shown by the codec's own tests, and by one history in eight.
-    """
-
-    def __init__(self, *, thorough: bool) -> None:
-        super().__init__(LocalLookup())
-        self.known: dict[bytes, Any] = {}
-        self._thorough = thorough
-
-    def encode(self, topic: str, record: Any) -> bytes:
-        """As Codec.encode."""
-        value = super().encode(topic, record) if self._thorough else b"\x00%08d" % len(self.known)
-        self.known[value] = record
-        return value
-
-    def decode(self, value: bytes, kind: type[Any]) -> Any:
-        """As Codec.decode."""
-        found = None if self._thorough else self.known.get(value)
-        return found if isinstance(found, kind) else super().decode(value, kind)
-
-    def decode_any(self, value: bytes) -> dict[str, Any]:
-        """As Codec.decode_any; what the simulated connector wrote is known."""
-        found = self.known.get(value)
-        return found if isinstance(found, dict) else super().decode_any(value)
-
-    def foreign(self, body: dict[str, Any]) -> bytes:
-        """Bytes that stand for a record of the connector."""
-        value = b"\x00conn" + repr(sorted(body.items(), key=lambda item: item[0])).encode()
-        self.known[value] = body
-        return value
 
 
 @dataclass(frozen=True)
@@ -185,7 +119,7 @@ class World:
         self.judge.accept(
             Accepted(
                 tenant, position, document, "", rank, "gone" if text is None else "text", text or "", _refused(text)
-            )  # fmt: skip
+            )
         )
 
     def _emit(self, table: Table, written: Written, epoch: int) -> None:
@@ -204,7 +138,7 @@ class World:
         position = f"{record.topic}/{record.partition}@{record.offset}"
         rank = (epoch, 0 if written.operation == "r" else 1, written.lsn)
         self._ranks[position] = rank
-        tenant = _tenant(spec)
+        tenant = tenant_of(spec)
         if written.operation == "t":
             self._accept_end(table, position, rank, told=True)
             return
@@ -223,7 +157,7 @@ class World:
 
     def _end_old(self, table: Table, epoch: int) -> None:
         """What `thalweg sources apply` does after the snapshot of a new epoch: a barrier into each partition."""
-        spec, tenant = table.spec, _tenant(table.spec)
+        spec, tenant = table.spec, tenant_of(table.spec)
         rank = (epoch, 0, 0)
         position = f"sources/0@{epoch}{len(spec.name)}"
         self._ranks[position] = rank
@@ -236,7 +170,7 @@ class World:
             self.broker.append("documents", change.key.encode(), self.codec.encode("documents", change), (), number)
 
     def _accept_end(self, table: Table, position: str, rank: Rank, *, told: bool) -> None:
-        tenant = _tenant(table.spec)
+        tenant = tenant_of(table.spec)
         document = f"{tenant}/kb/source:{table.spec.name}"
         self.judge.accept(Accepted(tenant, position, document, table.spec.name, rank, "ends", told=told))
 
@@ -352,12 +286,12 @@ class World:
         """The model's own check: where nothing was refused, what it expects of a table is what the table holds."""
         expected = self.judge.expected()
         for table in self.tables.values():
-            prefix = f"{_tenant(table.spec)}/kb/{table.spec.name}:"
-            found = {d: text for d, text in expected[_tenant(table.spec)].items() if d.startswith(prefix)}
+            prefix = f"{tenant_of(table.spec)}/kb/{table.spec.name}:"
+            found = {d: text for d, text in expected[tenant_of(table.spec)].items() if d.startswith(prefix)}
             rows = {prefix + key: _text(row) for key, row in table.rows.items() if row["gone"] is None}
-            if not any(_refused(text) for text in rows.values()) and not self._refused_before(prefix):
-                if found != rows:
-                    raise Broken(f"the simulation is wrong: {found} is expected, the table holds {rows}")
+            refused = any(_refused(text) for text in rows.values()) or self._refused_before(prefix)
+            if found != rows and not refused:
+                raise Broken(f"the simulation is wrong: {found} is expected, the table holds {rows}")
 
     def _refused_before(self, prefix: str) -> bool:
         return any(
@@ -371,67 +305,8 @@ class World:
     def _process(self, stage: str, name: str) -> Process:
         return Process(
             name, self.groups[stage], self.broker, self.shape.batch, lambda: self.ms,
-            lambda process: self._loop(stage, process), self._ended,
+            lambda process: loop_of(self, stage, process), self._ended,
         )  # fmt: skip
-
-    def _loop(self, stage: str, process: Process) -> Loop:
-        producer = cast(ConfirmedProducer, SimulatedProducer(self.broker, process))
-        outbox = KafkaOutbox(producer, self.codec, stage="index" if stage == "bulk" else stage)
-        step: Any
-        if stage == "capture":
-            sources = {spec.topic: CapturedSource(_tenant(spec), spec) for spec in SPECS.values()}
-            step = CaptureStep(self.codec, outbox, _Rows(self, process), _Clock(self), sources)
-        elif stage == "parse":
-            blobs, pool = cast(BlobStore, _Blobs(self, process)), cast(ParserPool, _Pool(process))
-            step = ParseStep(self.codec, blobs, pool, outbox, _Clock(self), _folder(), 10.0)
-        else:
-            answered, asked, known = self._watch(process)
-            step = IndexStep(
-                codec=self.codec,
-                index=SimulatedStore(self.stores, process, self.judge.look, answered),
-                embedder=SimulatedModel(process, asked),
-                outbox=outbox,
-                clock=_Clock(self),
-                metrics=self.metrics,
-                generation="simulated",
-                parameters=SMALL,
-                vector_log=_VectorLog(self, process, known) if self.shape.drain % 2 else None,
-                slice_texts=self.shape.slice_texts,
-            )
-        return Loop(
-            step=step, outbox=outbox, metrics=self.metrics, attempts=8, retry_max_s=30.0,
-            budget=LetterBudget(1_000, 10_000), abort=process.abort, sleep=process.sleep, monotonic=lambda: self.ms / 1000, jitter=lambda: 0.5,
-        )  # fmt: skip
-
-    def _watch(
-        self, process: Process
-    ) -> tuple[
-        Callable[[str, Collection[str], Collection[str]], None],
-        Callable[[str], None],
-        Callable[[Collection[str]], None],
-    ]:
-        """A process may embed only what index and log did not hold when it asked, and nothing twice in its life."""
-        missing: dict[str, str] = {}
-        done: set[tuple[str, str]] = set()
-
-        def answered(tenant: str, asked: Collection[str], had: Collection[str]) -> None:
-            missing.clear()
-            missing.update({hashed: tenant for hashed in asked if hashed not in had})
-
-        def asked(hashed: str) -> None:
-            tenant = missing.get(hashed)
-            if tenant is None:
-                raise Broken(f"{process.name} embeds a text that the index holds")
-            if (tenant, hashed) in done:
-                raise Broken(f"{process.name} embeds a text for the second time")
-            done.add((tenant, hashed))
-            self.counts["embedded"] += 1
-
-        def known(hashes: Collection[str]) -> None:
-            for hashed in hashes:
-                missing.pop(hashed, None)
-
-        return answered, asked, known
 
     def _appended(self, record: Inbound) -> None:
         """Every record that comes into a topic is seen by the judge."""
@@ -448,97 +323,14 @@ class World:
                 *(record.header(f"__streams.errors.{name}") for name in ("topic", "partition", "offset"))
             )
             if record.header("thalweg.stage") == "index":
-                try:
+                with contextlib.suppress(DecodeError):
                     position = self.codec.decode(record.value or b"", DocumentChange).origin.receipt_position
-                except DecodeError:
-                    pass
             self.judge.park(position, record.header("__streams.errors.exception") or "")
-
-
-class _Clock:
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def now_ms(self) -> int:
-        return self._world.ms
-
-
-class _Rows:
-    """RowReader on the tables as they are now."""
-
-    def __init__(self, world: World, process: Process) -> None:
-        self._world = world
-        self._process = process
-
-    def read(self, spec: SourceSpec, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        self._process.point(_database_away)
-        row = self._world.tables[spec.name].rows.get(key["id"])
-        return None if row is None else dict(row)
-
-
-class _VectorLog:
-    """VectorLog on what was published."""
-
-    def __init__(self, world: World, process: Process, known: Callable[[Collection[str]], None]) -> None:
-        self._world = world
-        self._process = process
-        self._known = known
-
-    def vectors(self, tenant: str, text_hashes: Collection[str]) -> dict[str, Vector]:
-        self._process.point(lambda: TemporaryFailure("the broker is away"))
-        kept = self._world.embeddings
-        found = {hashed: kept[tenant, hashed] for hashed in text_hashes if (tenant, hashed) in kept}
-        self._known(found)
-        return found
-
-
-class _Blobs:
-    """BlobStore, as far as parsing uses it."""
-
-    def __init__(self, world: World, process: Process) -> None:
-        self._world = world
-        self._process = process
-
-    def fetch_to(self, uri: str, path: Path) -> None:
-        self._process.point(lambda: BlobUnavailable("the blob store is away"))
-        path.write_text(self._world.blobs[uri], "utf-8")
-
-
-class _Pool:
-    """ParserPool for plain texts: a paragraph is a block."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-
-    async def parse(self, path: Path, kind: object, *, deadline_s: float) -> ParsedText | ParseFailure:
-        self._process.point(lambda: ParserUnavailable("no child"))
-        text = path.read_text("utf-8")
-        if UNREADABLE in text:
-            return ParseFailure("corrupt", "it cannot be read")
-        blocks, at = [], 0
-        for part in text.split("\n\n"):
-            blocks.append(Block("paragraph", at, at + len(part)))
-            at += len(part) + 2
-        return ParsedText(text, tuple(blocks), None, {})
-
-
-def _folder() -> Path:
-    """Where parsing keeps a file for a moment: in memory, where the machine has such a folder."""
-    memory = Path("/dev/shm")
-    return memory if memory.is_dir() else Path(gettempdir())
 
 
 def _bulk(record: Inbound) -> bool:
     """Whether a record goes by the bulk lane: as good as drawn, and no respecter of documents."""
     return zlib.crc32(b"%d %d %d" % (record.partition, record.offset, record.timestamp_ms)) % 2 == 1
-
-
-def _database_away() -> Exception:
-    return TemporaryFailure("the database is away")
-
-
-def _tenant(_: SourceSpec) -> str:
-    return TENANTS[0]
 
 
 def _text(row: Row) -> str:
