@@ -146,8 +146,12 @@ class IndexStep:
         except Exception as error:  # noqa: BLE001  a defect of ours: isolate the change that meets it
             failure = defect(error)
         documents = sorted({change.key for change in changes.values()})
-        if len(documents) == 1:
+        if len(changes) == 1:
             return dict.fromkeys(changes, failure)
+        if len(documents) == 1:
+            # One version is at fault, and nothing says which: the others are good, and may be what is to be seen.
+            alone = [self._settle(tenant, {at: change}) for at, change in changes.items()]
+            return {at: outcome for settled in alone for at, outcome in settled.items()}
         half = set(documents[: len(documents) // 2])
         outcomes = self._settle(tenant, {at: c for at, c in changes.items() if c.key in half})
         return outcomes | self._settle(tenant, {at: c for at, c in changes.items() if c.key not in half})

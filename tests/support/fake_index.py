@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from schemas.index.manifest import Manifest, barrier_document, newest
+from schemas.index.manifest import Manifest, barrier_document
 from schemas.records import Position
 from streams.core.versions import NewChunk, StoredChunk
 from streams.ports import PermanentFailure, Vector
@@ -22,32 +23,47 @@ class Stored:
 
 @dataclass
 class FakeIndex:
-    """One tenant's collections. before_call is called with each method's name and may raise."""
+    """One tenant's collections.
+
+    before_call is called with each method's name, after_effect after each object that was written or marked (as in
+    Weaviate, a call that writes many is not atomic); both may raise.
+    """
 
     chunks: dict[str, Stored] = field(default_factory=dict)
     stored: dict[str, Manifest] = field(default_factory=dict)
     superseded: set[str] = field(default_factory=set)
     before_call: Callable[[str], None] = lambda _: None
+    after_effect: Callable[[str, str], None] = lambda _, __: None
     refuse_text: str | None = None
+    page: int = 5_000
+    of_document: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def manifests(
         self, tenant: str, documents: Collection[str], sources: Collection[str]
     ) -> tuple[list[Manifest], dict[str, Manifest]]:
         self.before_call("manifests")
+        wanted = set(documents)
         names = {barrier_document(source): source for source in sources}
-        open_ones = [m for m in self.stored.values() if m.id not in self.superseded]
-        barriers = newest(m for m in open_ones if m.document in names)
-        return (
-            [m for m in open_ones if m.document in set(documents)],
-            {names[document]: manifest for document, manifest in barriers.items()},
-        )
+        found: list[Manifest] = []
+        barriers: dict[str, Manifest] = {}
+        for identifier, manifest in self.stored.items():
+            if identifier in self.superseded:
+                continue
+            if manifest.document in wanted:
+                found.append(manifest)
+            elif manifest.document in names:
+                source = names[manifest.document]
+                if source not in barriers or manifest.position.newer_than(barriers[source].position):
+                    barriers[source] = manifest
+        return found, barriers
 
     def unretired(self, tenant: str, introduced: Mapping[str, Collection[str]]) -> list[StoredChunk]:
         self.before_call("unretired")
         return [
-            StoredChunk(identifier, item.chunk.document, item.chunk.introduced)
-            for identifier, item in self.chunks.items()
-            if item.chunk.introduced in introduced.get(item.chunk.document, ()) and not item.retired
+            StoredChunk(identifier, document, self.chunks[identifier].chunk.introduced)
+            for document, versions in introduced.items()
+            for identifier in self.of_document[document]
+            if self.chunks[identifier].chunk.introduced in versions and not self.chunks[identifier].retired
         ]
 
     def vectors(self, tenant: str, text_hashes: Collection[str]) -> dict[str, Vector]:
@@ -61,34 +77,49 @@ class FakeIndex:
             if self.refuse_text is not None and self.refuse_text in chunk.text:
                 raise PermanentFailure("index_refused", chunk.id)
             self.chunks[chunk.id] = Stored(chunk, vectors[chunk.text_hash])
+            self.of_document[chunk.document].add(chunk.id)
+            self.after_effect("chunk", chunk.document)
 
     def write_manifests(self, tenant: str, manifests: Sequence[Manifest]) -> None:
         self.before_call("write_manifests")
         for manifest in manifests:
-            self.stored[manifest.id] = replace(manifest)
+            self.stored[manifest.id] = manifest
             self.superseded.discard(manifest.id)
+            self.after_effect("manifest", manifest.document)
 
     def retire(self, tenant: str, chunk_ids: Collection[str], manifests: Collection[Manifest], at_ms: int) -> None:
         self.before_call("retire")
-        for identifier in chunk_ids:
+        for identifier in sorted(chunk_ids):
             if identifier in self.chunks:
                 self.chunks[identifier].retired = True
-        self.superseded |= {manifest.id for manifest in manifests}
+                self.after_effect("retired", self.chunks[identifier].chunk.document)
+        for manifest in manifests:
+            if manifest.id in self.stored:
+                self.superseded.add(manifest.id)
+                self.after_effect("superseded", manifest.document)
 
     def revive(self, tenant: str, chunk_ids: Collection[str]) -> None:
         self.before_call("revive")
-        for identifier in chunk_ids:
+        for identifier in sorted(chunk_ids):
             if identifier in self.chunks:
                 self.chunks[identifier].retired = False
+                self.after_effect("revived", self.chunks[identifier].chunk.document)
 
     def documents_before(self, tenant: str, source: str, barrier: Position) -> Iterable[Manifest]:
-        self.before_call("documents_before")
-        return [
-            m
-            for m in list(self.stored.values())
-            if m.origin.source == source
-            and not m.grave
-            and m.id not in self.superseded
-            and m.position.stream == barrier.stream
-            and barrier.newer_than(m.position)
-        ]
+        seen: set[str] = set()
+        while True:
+            self.before_call("documents_before")
+            fresh = [
+                (identifier, manifest)
+                for identifier, manifest in self.stored.items()
+                if manifest.origin.source == source
+                and not manifest.grave
+                and identifier not in self.superseded
+                and identifier not in seen
+            ][: self.page]
+            if not fresh:
+                return
+            for identifier, manifest in fresh:
+                seen.add(identifier)
+                if manifest.position.stream == barrier.stream and barrier.newer_than(manifest.position):
+                    yield manifest

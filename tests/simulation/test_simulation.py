@@ -1,0 +1,155 @@
+"""T0 in two forms: seeded histories by the hundred, and a state machine over the same world, which shrinks well."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from tests.simulation.histories import (
+    WORDS,
+    Finding,
+    Totals,
+    drawn,
+    perform,
+    quiet,
+    run,
+    shortened,
+    told,
+)
+from tests.simulation.store import REFUSED
+from tests.simulation.world import Shape, World
+
+SEED = int(os.environ.get("THALWEG_TEST_SEED", "0"))
+"""Another seed gives other histories; a failing test names its own."""
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    quiet()
+
+
+def hold(histories: range) -> Totals:
+    """Every promise, in these histories; fails with the seed and what is left of its history."""
+    totals = Totals()
+    for seed in histories:
+        try:
+            run(drawn(seed), totals)
+        except Finding as finding:
+            history, _ = shortened(drawn(seed), tries=300)
+            pytest.fail(f"seed {seed}: {finding}\n{told(history)}", pytrace=False)
+    return totals
+
+
+def test_no_promise_is_broken_in_some_hundred_histories() -> None:
+    """The quick part: that the histories do bite is held too."""
+    totals = hold(range(SEED, SEED + 200))
+
+    assert totals.histories == 200
+    assert totals.counts["deaths"] > 100
+    assert totals.counts["rebalances"] > 200
+    assert totals.counts["embedded"] > 500
+
+
+@pytest.mark.slow
+def test_no_promise_is_broken_in_two_thousand_histories() -> None:
+    """What `make test` adds; `python -m tests.simulation` runs as many as one likes."""
+    assert hold(range(SEED + 1_000_000, SEED + 1_002_000)).histories == 2_000
+
+
+def test_a_seed_is_a_history() -> None:
+    """The same seed does the same: what was found can be looked at again."""
+    first, second = Totals(), Totals()
+    for totals in (first, second):
+        for seed in range(20):
+            run(drawn(seed), totals)
+
+    assert first == second
+    assert drawn(7) == drawn(7)
+    assert drawn(7) != drawn(8)
+
+
+TEXTS = st.lists(st.sampled_from([*WORDS, f"{REFUSED} in here."]), max_size=5).map("\n\n".join)
+TABLES = st.sampled_from(["notes", "cards"])
+KEYS = st.sampled_from(["0", "1", "2"])
+
+
+class Product(RuleBasedStateMachine):
+    """What a user, a fault and the scheduler can do, in any order; at the end everything comes to rest."""
+
+    world: World
+
+    @initialize(
+        partitions=st.integers(1, 2), index=st.integers(1, 3), batch=st.integers(1, 4), drain=st.integers(0, 1000)
+    )
+    def begin(self, partitions: int, index: int, batch: int, drain: int) -> None:
+        workers = {"capture": 2, "parse": 1, "index": index}
+        self.world = World(Shape(partitions, workers, batch, slice_texts=1, drain=drain))
+
+    def do(self, *action: Any) -> None:
+        perform(self.world, action)
+
+    @rule(tenant=st.sampled_from("tu"), name=st.sampled_from("ab"), text=st.none() | TEXTS)
+    def publish(self, tenant: str, name: str, text: str | None) -> None:
+        self.do("publish", tenant, name, text)
+
+    @rule(name=st.sampled_from("ab"), text=TEXTS)
+    def upload(self, name: str, text: str) -> None:
+        self.do("upload", "t", name, text)
+
+    @rule(table=TABLES, key=KEYS, body=TEXTS | st.none(), title=st.sampled_from(["Heron", None]))
+    def put(self, table: str, key: str, body: str | None, title: str | None) -> None:
+        self.do("put", table, key, {"title": title} | ({} if body is None else {"body": body}))
+
+    @rule(table=TABLES, key=KEYS)
+    def delete(self, table: str, key: str) -> None:
+        self.do("delete", table, key)
+
+    @rule(table=TABLES, old=KEYS, new=KEYS)
+    def rekey(self, table: str, old: str, new: str) -> None:
+        self.do("rekey", table, old, new)
+
+    @rule(table=TABLES, name=st.sampled_from(["truncate", "slot", "snapshot"]), unseen=st.integers(0, 2))
+    def upset(self, table: str, name: str, unseen: int) -> None:
+        self.do(name, table, *(() if name == "truncate" else (unseen,)))
+
+    @rule(table=TABLES, count=st.integers(1, 5))
+    def send(self, table: str, count: int) -> None:
+        self.do("send", table, count)
+
+    @rule(table=TABLES, back=st.integers(0, 5))
+    def connect_dies(self, table: str, back: int) -> None:
+        self.do("connect", table, back)
+
+    @rule(worker=st.integers(0, 5), steps=st.integers(0, 60))
+    def work(self, worker: int, steps: int) -> None:
+        self.do("run", worker, steps)
+
+    @rule(worker=st.integers(0, 5), kind=st.sampled_from(["dies", "fails"]), after=st.integers(1, 25))
+    def fault(self, worker: int, kind: str, after: int) -> None:
+        self.do("fault", worker, kind, after, 1)
+
+    @rule(worker=st.integers(0, 5), name=st.sampled_from(["kill", "expel"]))
+    def lose(self, worker: int, name: str) -> None:
+        self.do(name, worker)
+
+    @rule(group=st.integers(0, 2))
+    def join(self, group: int) -> None:
+        self.do("join", group)
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            try:
+                self.do("finish")
+            finally:
+                self.world.close()
+
+
+TestProduct = Product.TestCase
+TestProduct.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
