@@ -25,7 +25,7 @@ def run(fault: Fault, world: World, seed: int) -> Row:
     began = time.monotonic()
     processes = world.processes
     processes.begin()
-    letters = dead_letters.ends(world.product)
+    world.letters_begin = dead_letters.ends(world.product)
     reader = Reader(world.product, world.base, world.source.spec.name, random.Random(rng.random()), processes.down)
     before = world.load.changes
     reader.start()
@@ -46,7 +46,7 @@ def run(fault: Fault, world: World, seed: int) -> Row:
         row.findings.append(f"while it was being undone: {error!r}")
     row.bites, row.how, row.changes = bite.times, bite.how, world.load.changes - before
     try:
-        judge(world, bite, letters, row, fault.rest_s)
+        judge(world, bite, row, fault.rest_s)
     except Exception as error:  # noqa: BLE001  as above
         row.findings.append(f"while it was being judged: {error!r}\n{traceback.format_exc(limit=6)}")
     reader.stop()

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 
 import numpy as np
 import psycopg
 
 from schemas.records import document_key
 from streams import generations
-from tests.faults import dead_letters
 from tests.faults.fault import Bite, Row
 from tests.faults.world import World
 from tests.stand_ins.model_answers import vector_of
@@ -34,7 +32,7 @@ _KINDS = {
 }
 
 
-def judge(world: World, bite: Bite, letters: Mapping[int, int], row: Row, rest_s: float) -> None:
+def judge(world: World, bite: Bite, row: Row, rest_s: float) -> None:
     """Wait for rest, at most `rest_s`, then hold everything against everything; what differs goes into `row`."""
     began = time.monotonic()
     deadline = began + rest_s
@@ -46,7 +44,7 @@ def judge(world: World, bite: Bite, letters: Mapping[int, int], row: Row, rest_s
     row.recovery_s = time.monotonic() - began
     _compare(world, bite, row)
     row.findings += _vectors(world)
-    row.findings += _parked(world, bite, letters)
+    row.findings += _parked(world, bite)
     row.findings += bite.special()
     world.judged.update(positions)
 
@@ -128,9 +126,9 @@ def _vectors(world: World) -> list[str]:
     return wrong[:10]
 
 
-def _parked(world: World, bite: Bite, letters: Mapping[int, int]) -> list[str]:
+def _parked(world: World, bite: Bite) -> list[str]:
     """Exactly the records that had to be, exactly once each."""
-    found = Counter(letter.position for letter in dead_letters.since(world.product, letters))
+    found = Counter(letter.position for letter in world.letters())
     wrong = [
         f"{position} was dead-lettered {found[position]} times, not once"
         for position in bite.parked

@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 
 from runtime.producer import ConfirmedProducer
 from streams.pipeline import stage
+from tests.faults import dead_letters
+from tests.faults.dead_letters import DeadLetter
 from tests.faults.load import Load
 from tests.faults.processes import Processes
 from tests.faults.random_writes import SOURCE, TABLE
@@ -38,6 +40,7 @@ class World:
         self.healing = ExitStack()
         self.poison: set[str] = set()
         self.judged: set[str] = set()
+        self.letters_begin: dict[int, int] = {}
 
     @property
     def models(self) -> ModelServer:
@@ -74,6 +77,10 @@ class World:
             (CLOSING_ROW, word),
         )
         return word
+
+    def letters(self) -> list[DeadLetter]:
+        """The dead letters since the fault began."""
+        return dead_letters.since(self.product, self.letters_begin)
 
     @contextmanager
     def producer(self) -> Iterator[ConfirmedProducer]:
