@@ -15,13 +15,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import product as product_of_all
 from pathlib import Path
 
 from deploy.local.errors import LocalStackError
 from tests.faults.driver import run
 from tests.faults.fault import HEADER, Fault, Row
 from tests.faults.matrix import FAULTS, TIER_1, numbered
-from tests.faults.world import open_world
+from tests.faults.world import Worlds
 from tests.support.counted import counted_stack
 from tests.support.product import product_of
 from tests.support.quiesce import Receipts
@@ -62,21 +63,15 @@ def take(chosen: Sequence[Fault], seed: int, times: int) -> list[Row]:
         counted_stack(Path(folder)) as counted,
         product_of(counted.stack) as product,
         Receipts(product) as receipts,
+        Worlds(counted, product, receipts, seed) as worlds,
     ):
-        waiting = [(seed + turn, fault) for turn in range(times) for fault in chosen]
-        while waiting:
-            with open_world(counted, product, receipts, random.Random(waiting[0][0])) as world:
-                while waiting:
-                    turn, fault = waiting.pop(0)
-                    row = run(fault, world, turn * 1000 + fault.number)
-                    rows.append(row)
-                    say(f"{time.strftime('%H:%M:%S')} {row.line()} {row.how}")
-                    for finding in row.findings:
-                        say(f"    {finding}")
-                    if row.log:
-                        say(f"    {row.log}")
-                    if row.findings:
-                        break
+        for turn, fault in product_of_all(range(times), chosen):
+            row = run(fault, worlds.now(), seed + turn)
+            rows.append(row)
+            say(f"{time.strftime('%H:%M:%S')} {row.line()} {row.how}")
+            say(row.story())
+            if row.findings:
+                worlds.drop()
     return rows
 
 

@@ -21,7 +21,7 @@ _LOG_LINES = 12
 
 def run(fault: Fault, world: World, seed: int) -> Row:
     """Inject one fault under load and judge what came of it. Raises nothing that a fault can cause."""
-    rng, row = random.Random(seed), Row(fault.number, fault.name, seed)
+    rng, row = random.Random(seed * 1000 + fault.number), Row(fault.number, fault.name, seed)
     began = time.monotonic()
     processes = world.processes
     processes.begin()

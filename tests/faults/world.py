@@ -9,6 +9,7 @@ import random
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import TracebackType
 
 from runtime.producer import ConfirmedProducer
 from streams.pipeline import stage
@@ -95,3 +96,32 @@ def open_world(counted: CountedStack, product: Product, receipts: Receipts, rng:
     with make_source(product, receipts, "faults", TABLE, **SOURCE) as source:
         source.apply()
         yield World(counted, product, receipts, source, Load(product, source, rng))
+
+
+class Worlds:
+    """One world at a time, a new one after findings: what one fault broke must not be counted against the next."""
+
+    def __init__(self, counted: CountedStack, product: Product, receipts: Receipts, seed: int) -> None:
+        self._parts = (counted, product, receipts)
+        self._rng = random.Random(seed)
+        self._open = ExitStack()
+        self._world: World | None = None
+
+    def __enter__(self) -> Worlds:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.drop()
+
+    def now(self) -> World:
+        """The world for the next fault."""
+        if self._world is None:
+            self._world = self._open.enter_context(open_world(*self._parts, self._rng))
+        return self._world
+
+    def drop(self) -> None:
+        """End this world."""
+        self._world = None
+        self._open.close()
