@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import random
-import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -18,11 +19,13 @@ from dataclasses import replace
 import httpx
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from deploy.local.apps import code_root
 from runtime.producer import Outgoing
 from schemas.records import Block, DocumentChange, Event, Operation, Origin, Position, Receipt, ReceiptStage
 from tests.faults.fault import Bite
 from tests.faults.world import World
 from tests.fixtures import make_files
+from tests.support.client import eventually
 from tests.support.counted import MAX_TEXT_BYTES, MAX_UPLOAD_BYTES
 
 MARKER = "unspeakable"
@@ -108,14 +111,17 @@ def one_in_a_hundred(world: World, rng: random.Random) -> Bite:
         {"id": name, "text": bad_text if n == bad else texts[name], "knowledge_base": world.base}
         for n, name in enumerate(names)
     ]
+
+    def captured() -> int:
+        return sum(world.product.topics.offsets(["documents"]).values())
+
     pid = world.processes.stop("index")
     world.healing.callback(world.processes.go_on, pid)
+    before = captured()
     answered = world.product.client.ingest.post("/v1/documents", json={"documents": documents})
     assert answered.status_code == 202, answered.text
     positions = [str(told["position"]) for told in answered.json()["documents"]]
-    before = world.committed("capture")
-    time.sleep(0.5)
-    world.progress("capture") if world.committed("capture") == before else None
+    eventually(lambda: captured() >= before + 100, 30)
     world.processes.go_on(pid)
     world.receipts.wait(positions, ENDED_S)
     stages = world.receipts.stages(positions)
@@ -128,10 +134,10 @@ def one_in_a_hundred(world: World, rng: random.Random) -> Bite:
 def sizes(world: World, rng: random.Random) -> Bite:
     """F32: one byte at and one over each limit; over it is refused or parked with a reason, never silence."""
     client, base = world.product.client, world.base
-    word = f"{rng.getrandbits(32):08x} "
+    begin = rng.getrandbits(30)
 
     def text_of(size: int) -> str:
-        return (word * (size // len(word) + 1))[: size - 1] + "."
+        return "".join(f"{begin + n:08x} " for n in range(size // 9 + 1))[: size - 1] + "."
 
     def upload(size: int) -> httpx.Response:
         name = f"size-{size}-{rng.getrandbits(32)}.txt"
@@ -335,40 +341,20 @@ def huge_document(world: World, rng: random.Random) -> Bite:
 def aborted_transactions(world: World, rng: random.Random) -> Bite:
     """F35: old row changes again in a transaction that is aborted, and in one whose producer is killed in it."""
     topic = world.source.spec.topic
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read_end)
-        _transact(world.bootstrap, topic, write_end)
-        os._exit(1)
-    os.close(write_end)
-    said = os.read(read_end, 1)
-    os.close(read_end)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    assert said == b"!", "the transactions did not come about"
-    # The broker ends the open one after its time; whoever reads committed records only has to wait for that.
-    time.sleep(12 + rng.random())
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.open_transaction", world.bootstrap, topic],
+        env={**os.environ, "PYTHONPATH": str(code_root())},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout is not None
+        said = child.stdout.readline().strip()
+    finally:
+        child.kill()
+        child.communicate()
+    assert said == "open", "the transactions did not come about"
+    # The broker ends the open one after its time; who reads committed records only has to wait for that.
+    time.sleep(22 + rng.random())
     world.source.execute("UPDATE {table} SET title = title || '!'")
     return Bite(2, "one transaction aborted, one left open by a killed producer")
-
-
-def _transact(bootstrap: str, topic: str, told: int) -> None:
-    for number in range(2):
-        producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "transactional.id": f"tests-{uuid.uuid4()}",
-                "transaction.timeout.ms": 10_000,
-                "log_level": 0,
-            }
-        )
-        producer.init_transactions(20)
-        producer.begin_transaction()
-        for partition in range(3):
-            producer.produce(topic, key=None, value=None, partition=partition)
-        producer.flush(20)
-        if number == 0:
-            producer.abort_transaction(20)
-    os.write(told, b"!")
-    time.sleep(60)

@@ -10,7 +10,9 @@ from collections import Counter
 
 import numpy as np
 import psycopg
+from confluent_kafka import KafkaException
 
+from runtime.topics import BrokerUnavailable
 from schemas.records import document_key
 from streams import generations
 from tests.faults.fault import Bite, Row
@@ -81,7 +83,7 @@ def _come_to_rest(world: World, bite: Bite, deadline: float) -> list[str]:
         eventually(captured, left())
     except AssertionError:
         raise AssertionError("the connector does not stream any more") from None
-    world.source.read_to_end(left())
+    eventually(lambda: _read(world, left()), left())
     records = [position for position, _ in world.source.records]
     wanted = ({*records, *world.load.positions, *bite.positions} - world.poison) - world.judged
     world.receipts.wait(wanted, left())
@@ -89,8 +91,19 @@ def _come_to_rest(world: World, bite: Bite, deadline: float) -> list[str]:
     return list(wanted)
 
 
+def _read(world: World, within_s: float) -> bool:
+    try:
+        world.source.read_to_end(within_s)
+    except (BrokerUnavailable, KafkaException) as error:
+        raise AssertionError(f"the broker does not say how far its topic reaches: {error}") from error
+    return True
+
+
 def _idle(world: World) -> bool:
-    depths = queue_depths(world.product, [world.source.spec.topic])
+    try:
+        depths = queue_depths(world.product, [world.source.spec.topic])
+    except (BrokerUnavailable, KafkaException) as error:
+        raise AssertionError(f"the broker does not say what waits: {error}") from error
     assert not any(depths.values()), f"still waiting: {depths}"
     return True
 

@@ -38,7 +38,7 @@ class RandomWrites:
             self._present.add(key)
         elif self._rng.random() < 0.25:
             self._source.execute("DELETE FROM {table} WHERE id = %s", (key,))
-            self._present.remove(key)
+            self._present.discard(key)
         elif self._rng.random() < 0.2:
             self._source.execute("UPDATE {table} SET title = %s WHERE id = %s", (self._title(), key))
         else:
