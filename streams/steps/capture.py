@@ -75,7 +75,8 @@ class CaptureStep:
                 outcomes.append(taken)
                 if isinstance(taken, Retry):
                     # What follows may be a later change of the same document: it waits too, so that order is kept.
-                    outcomes += [taken] * (len(batch) - at - 1)
+                    # Whatever this record meets, the others are not at fault, and never parked for it.
+                    outcomes += [replace(taken, limited=False)] * (len(batch) - at - 1)
                     break
         for at, outcome in self._append(changes).items():
             outcomes[at] = outcome

@@ -26,6 +26,7 @@ from tests.support.quiesce import Receipts
 from tests.support.source import TableSource, make_source
 
 PROGRESS_S = 60.0
+SETTLED_S = 120.0
 CLOSING_ROW = 10_000
 
 
@@ -95,7 +96,13 @@ def open_world(counted: CountedStack, product: Product, receipts: Receipts, rng:
     """A world whose source is applied and streams; source, documents and topic go at the end."""
     with make_source(product, receipts, "faults", TABLE, **SOURCE) as source:
         source.apply()
-        yield World(counted, product, receipts, source, Load(product, source, rng))
+        world = World(counted, product, receipts, source, Load(product, source, rng))
+        # Workers end and start anew for a new source: not to be met in the middle of the first fault.
+        world.close_books()
+        source.settle(1, SETTLED_S)
+        for name in ("capture", "parse", "index", "upload", "query"):
+            world.processes.live(name)
+        yield world
 
 
 class Worlds:
