@@ -10,10 +10,15 @@ import random
 import signal
 import time
 from contextlib import suppress
+from typing import Literal
 
 import httpx
 import psutil
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from runtime.producer import Outgoing
+from schemas.records import Event
+from streams import generations
 from tests.faults.fault import Bite
 from tests.faults.processes import assignment
 from tests.faults.world import World
@@ -54,9 +59,6 @@ def store_killed_in_deletes(world: World, rng: random.Random) -> Bite:
     positions = [str(told["position"]) for told in answered.json()["documents"]]
     world.receipts.wait(positions, 120)
     with world.producer() as producer:
-        from runtime.producer import Outgoing
-        from schemas.records import Event
-
         gone = [Event(world.product.tenant, world.base, str(d["id"]), delete=True, source="api") for d in documents]
         records = [Outgoing("events", e.key.encode(), world.product.codec.encode("events", e)) for e in gone]
         positions += [delivery.position for delivery in producer.send(records)]
@@ -166,3 +168,79 @@ def all_at_once(world: World, rng: random.Random) -> Bite:
 
     eventually(answers, 120)
     return Bite(len(pids) + len(frozen), f"{len(frozen)} servers frozen, then {len(pids)} processes killed at once")
+
+
+def store_read_only(world: World, rng: random.Random) -> Bite:
+    """F16: the store refuses every write, as it does when its disk is nearly full; nothing may be parked for it."""
+    generation = generations.live(world.product.weaviate)
+    tenant = world.product.tenant
+    collections = [world.product.weaviate.collections.use(name) for name in (generation.chunks, generation.manifests)]
+
+    def set_status(status: Literal["READONLY", "READY"]) -> None:
+        for collection in collections:
+            collection.config.update_shards(status, shard_names=[tenant])
+
+    world.healing.callback(set_status, "READY")
+    set_status("READONLY")
+    begin = world.committed("index")
+    time.sleep(3)
+    stuck, until = world.committed("index"), time.monotonic() + 12 + rng.uniform(0, 3)
+    while time.monotonic() < until:
+        time.sleep(0.5)
+    after = world.committed("index")
+    set_status("READY")
+    assert after == stuck, f"the index stage acknowledged {after - stuck} records that it could not write"
+    world.progress()
+    return Bite(1, f"read-only for 15 s; {stuck - begin} in hand were acknowledged, then none")
+
+
+def letters_refused(world: World, rng: random.Random) -> Bite:
+    """F11: the topic of dead letters takes none for 15 s: what should be parked holds its stage, unacknowledged."""
+    admin = AdminClient({"bootstrap.servers": world.bootstrap, "log_level": 0})
+
+    def ask_for(replicas: int) -> None:
+        # More replicas than there are brokers: every append is refused until that is taken back.
+        entry = ConfigEntry("min.insync.replicas", str(replicas), incremental_operation=AlterConfigOpType.SET)
+        wanted = ConfigResource(ResourceType.TOPIC, "dead-letters", incremental_configs=[entry])
+        admin.incremental_alter_configs([wanted])[wanted].result(20)
+
+    world.healing.callback(ask_for, 1)
+    ask_for(2)
+    with world.producer() as producer:
+        bad = producer.send([Outgoing("events", f"k{n}".encode(), rng.randbytes(50)) for n in range(3)])
+    positions = [delivery.position for delivery in bad]
+    time.sleep(15 + rng.uniform(0, 2))
+    committed = {
+        (lag.topic, lag.partition): lag.committed or 0
+        for lag in world.product.topics.lag("thalweg-capture", ["events"])
+    }
+    passed = [d.position for d in bad if committed[d.topic, d.partition] > d.offset]
+    ask_for(1)
+    assert not passed, f"acknowledged without their letter: {passed}"
+    return Bite(3, "no letter was taken for 15 s, and nothing acknowledged", parked=positions)
+
+
+def lag_unknown(world: World, rng: random.Random) -> Bite:
+    """F34: with records waiting, the broker is frozen again and again: the depth that is told never falls."""
+    pid = world.processes.stop("index")
+    world.healing.callback(world.processes.go_on, pid)
+    product = world.product
+
+    def depth() -> float:
+        return product.metric("lag-exporter", "thalweg_queue_depth", stage="index")
+
+    eventually(lambda: depth() >= 30, 60, every_s=0.3)
+    least, looks = depth(), 0
+    for _ in range(4):
+        broker = world.processes.stop("kafka")
+        world.healing.callback(world.processes.go_on, broker)
+        until = time.monotonic() + rng.uniform(2, 6)
+        while time.monotonic() < until:
+            found = depth()
+            assert found >= least, f"{found:g} wait, says the exporter, and {least:g} did before: unknown is not zero"
+            looks += 1
+            time.sleep(0.2)
+        world.processes.go_on(broker)
+        time.sleep(rng.uniform(0.5, 3))
+    world.processes.go_on(pid)
+    return Bite(4, f"broker frozen 4 times, {looks} looks at no fewer than {least:g}")

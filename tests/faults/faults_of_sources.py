@@ -65,3 +65,21 @@ def truncated(world: World, rng: random.Random) -> Bite:
         world.load.look()
         world.progress()
     return Bite(3, "emptied 3 times")
+
+
+def columns_change(world: World, rng: random.Random) -> Bite:
+    """F29: columns nobody asked for come, change their type, change their name and go, among the writes."""
+    steps = (
+        "ALTER TABLE {table} ADD COLUMN note text DEFAULT 'none'",
+        "UPDATE {table} SET note = 'said'",
+        "ALTER TABLE {table} ALTER COLUMN note TYPE varchar(200)",
+        "ALTER TABLE {table} RENAME COLUMN note TO remark",
+        "UPDATE {table} SET remark = 'said again'",
+        "ALTER TABLE {table} DROP COLUMN remark",
+    )
+    for step in steps:
+        world.progress("capture")
+        time.sleep(rng.uniform(0, 1))
+        world.source.execute(step)
+    world.progress()
+    return Bite(len(steps), "a column added, changed, renamed and dropped")
