@@ -6,7 +6,7 @@ Before this: receipts and answers. After this: `wrong`, one line for each contra
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from schemas.records import Receipt, ReceiptStage
@@ -19,10 +19,13 @@ Floor = Mapping[str, tuple[str, bool]]
 
 
 class Beliefs:
-    """Of one knowledge base, whose documents come by one stream each: versions sort as texts."""
+    """Of one knowledge base, whose documents come by one stream each: versions sort as texts.
 
-    def __init__(self, base: str) -> None:
-        self._base = base
+    texts: every text that a document may have had; empty where that is not known.
+    """
+
+    def __init__(self, base: str, texts: Callable[[str], Sequence[str]]) -> None:
+        self._base, self._texts = base, texts
         self._lock = threading.Lock()
         self._floor: dict[str, tuple[str, bool]] = {}
         self._seen: dict[str, str] = {}
@@ -41,14 +44,18 @@ class Beliefs:
             return dict(self._floor)
 
     def hits(self, hits: Sequence[Mapping[str, Any]], floor: Floor) -> None:
-        """One answer's hits."""
-        versions: dict[str, set[str]] = {}
+        """One answer's hits, or chunks of a document: `document_id`, `version`, `start`, `end` and `text` of each."""
+        documents: dict[str, list[Mapping[str, Any]]] = {}
         for hit in hits:
-            versions.setdefault(hit["document_id"], set()).add(hit["version"])
-        for document, found in versions.items():
-            if len(found) > 1:
-                self.note(f"{document}: one answer shows versions {sorted(found)}")
-            for version in sorted(found):
+            documents.setdefault(hit["document_id"], []).append(hit)
+        for document, found in documents.items():
+            versions = sorted({hit["version"] for hit in found})
+            if len(versions) > 1:
+                self.note(f"{document}: one answer shows versions {versions}")
+            known = self._texts(document)
+            if known and not any(all(_from(text, hit) for hit in found) for text in known):
+                self.note(f"{document}: no version of it has all that one answer shows of {versions}")
+            for version in versions:
                 self.shown(document, version, floor)
 
     def shown(self, document: str, version: str, floor: Floor) -> None:
@@ -66,3 +73,7 @@ class Beliefs:
         """Something is wrong; of very much, the first few are kept."""
         if len(self.wrong) < _MOST:
             self.wrong.append(what)
+
+
+def _from(text: str, hit: Mapping[str, Any]) -> bool:
+    return hit["text"] is None or text[hit["start"] : hit["end"]] == hit["text"]

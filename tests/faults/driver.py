@@ -26,7 +26,7 @@ def run(fault: Fault, world: World, seed: int) -> Row:
     processes = world.processes
     processes.begin()
     world.letters_begin = dead_letters.ends(world.product)
-    reader = Reader(world.product, world.base, world.source.spec.name, random.Random(rng.random()), processes.down)
+    reader = Reader(world.product, world.load, world.source.spec.name, random.Random(rng.random()), processes.down)
     before = world.load.changes
     reader.start()
     world.load.start(fault.pace_s)

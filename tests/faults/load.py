@@ -35,6 +35,7 @@ class Load:
         self.files: dict[str, str] = {}
         self.refused = 0
         self.failure: BaseException | None = None
+        self._sent: dict[str, list[str]] = {}
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._done = 0
@@ -69,6 +70,13 @@ class Load:
         """Publish one more document, from any thread; no other thread may use this name."""
         self._accepted(lambda: self._put(name, text))
         self.published[name] = text
+
+    def versions(self, document: str) -> list[str]:
+        """Every text that a document of the load's may have had; empty for another's."""
+        source, _, key = document.partition(":")
+        if source == self._source.spec.name and key.isdigit():
+            return list(self._writes.written.get(int(key), ()))
+        return list(self._sent.get(document, ()))
 
     def texts(self) -> dict[str, str]:
         """What the index should hold of published documents and files, document id to text."""
@@ -108,6 +116,7 @@ class Load:
             self.published[name] = None
             return
         text = self._writes.text()
+        self._sent.setdefault(name, []).append(text)
         self._accepted(lambda: self._put(name, text))
         self.published[name] = text
 

@@ -20,7 +20,7 @@ import httpx
 from runtime.topic_tail import TopicTail
 from schemas.records import Receipt
 from tests.faults.beliefs import Beliefs, Floor
-from tests.faults.load import DOCUMENTS
+from tests.faults.load import DOCUMENTS, Load
 from tests.support.product import Product
 
 ANSWER_S = 20.0
@@ -33,9 +33,9 @@ class Reader:
     down: names of processes that a fault has hurt: only while "query" is among them may it be unreachable.
     """
 
-    def __init__(self, product: Product, base: str, source: str, rng: random.Random, down: Collection[str]) -> None:
-        self._product, self._base, self._source, self._rng, self._down = product, base, source, rng, down
-        self._beliefs = Beliefs(base)
+    def __init__(self, product: Product, load: Load, source: str, rng: random.Random, down: Collection[str]) -> None:
+        self._product, self._base, self._source, self._rng, self._down = product, load.base, source, rng, down
+        self._beliefs = Beliefs(load.base, load.versions)
         self._receipts = TopicTail(
             product.settings.kafka.bootstrap, "receipts", self._take, since_ms=int(time.time() * 1000) - 500
         )
@@ -99,7 +99,10 @@ class Reader:
         )
         answered = self._ask("GET", f"/v1/documents/{quote(document)}", params={"knowledge_base": self._base})
         if answered is not None and answered.status_code == 200:
-            self._beliefs.shown(document, answered.json()["version"], floor)
+            found = answered.json()
+            whole = {"document_id": document, "version": found["version"]}
+            self._beliefs.hits([{**whole, **chunk} for chunk in found["chunks"]], floor)
+            self._beliefs.shown(document, found["version"], floor)
 
     def _ask(self, method: str, path: str, **more: Any) -> httpx.Response | None:
         began = time.monotonic()

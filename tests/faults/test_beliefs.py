@@ -10,12 +10,19 @@ def receipt(version: str, stage: ReceiptStage = ReceiptStage.INDEXED, base: str 
     return Receipt("t", base, "d", stage, "events/0@1", version, "api", source_ms=1, receipt_ms=2)
 
 
-def hit(version: str, document: str = "d") -> dict[str, str]:
-    return {"document_id": document, "version": version}
+OLD, NEW = "An old text of two sentences. It is short.", "A new text. It is short."
+
+
+def hit(version: str, document: str = "d", text: str | None = None, start: int = 0) -> dict[str, object]:
+    return {"document_id": document, "version": version, "text": text, "start": start, "end": start + len(text or "")}
+
+
+def texts(document: str) -> list[str]:
+    return [OLD, NEW] if document == "d" else []
 
 
 def told(*receipts: Receipt) -> Beliefs:
-    made = Beliefs("kb")
+    made = Beliefs("kb", texts)
     for each in receipts:
         made.receipt(each)
     return made
@@ -74,3 +81,15 @@ def test_a_receipt_after_the_question_promises_nothing_for_it() -> None:
     beliefs.shown("d", "v1", before)
 
     assert beliefs.wrong == []
+
+
+def test_chunks_of_two_texts_in_one_answer_are_seen() -> None:
+    beliefs = told()
+    begin = OLD.index("It is")
+
+    beliefs.hits([hit("v1", text=OLD[:29]), hit("v1", text=OLD[begin:], start=begin)], beliefs.floor())
+    beliefs.hits([hit("v1", text=NEW), hit("v7", "unknown", text="Anything.")], beliefs.floor())
+    assert beliefs.wrong == []
+    beliefs.hits([hit("v2", text=NEW[:11]), hit("v2", text=OLD[begin:], start=begin)], beliefs.floor())
+
+    assert beliefs.wrong == ["d: no version of it has all that one answer shows of ['v2']"]
