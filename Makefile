@@ -45,6 +45,10 @@ test: setup ## Every test, real servers included
 	@$(BIN)/lint-imports --no-logo | tail -n 3
 	@$(BIN)/pytest
 
+.PHONY: faults
+faults: setup ## The whole fault matrix on this machine, with a table of what came of it (about 40 min)
+	@$(BIN)/python -m tests.faults
+
 .PHONY: demo
 demo: setup ## Start everything, load a small corpus by CDC and by upload, ask a question
 	@$(BIN)/thalweg demo

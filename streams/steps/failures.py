@@ -7,6 +7,13 @@ from __future__ import annotations
 
 import traceback
 
+from runtime.embedding.contract import (
+    EmbeddingError,
+    EmbeddingMisconfigured,
+    EmbeddingRejected,
+    EmbeddingReplyInvalid,
+    EmbeddingUnavailable,
+)
 from schemas.codec import DecodeError, UnknownSchema
 from schemas.records import DocumentChange, Receipt, ReceiptStage
 from schemas.registry import NotRegistered, RegistryUnavailable
@@ -68,5 +75,23 @@ def outcome_of(error: Exception) -> Rejected | Retry:
             return Retry(str(error))
         case NotRegistered():
             return Retry(str(error), configuration=True)
+        case EmbeddingError():
+            return _of_the_model(error)
+        case _:
+            return defect(error)
+
+
+def _of_the_model(error: EmbeddingError) -> Rejected | Retry:
+    match error:
+        case EmbeddingReplyInvalid():
+            # Asked again it may be well; if not, one text may be the cause, and must not hold the others for ever.
+            return Retry(str(error), limited=True, reason="embedding_invalid")
+        case EmbeddingUnavailable():
+            return Retry(str(error), error.retry_after)
+        case EmbeddingMisconfigured():
+            # A person has to act, and no record is at fault: nothing is parked, everything waits.
+            return Retry(str(error), 30.0, configuration=True)
+        case EmbeddingRejected():
+            return Rejected("embedding_rejected", str(error))
         case _:
             return defect(error)

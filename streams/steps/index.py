@@ -12,10 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from runtime.embedding.contract import (
     Embedder,
-    EmbeddingMisconfigured,
     EmbeddingRejected,
-    EmbeddingReplyInvalid,
-    EmbeddingUnavailable,
 )
 from runtime.metrics import Metrics
 from schemas.codec import Codec, DecodeError
@@ -30,12 +27,11 @@ from streams.ports import (
     IndexStore,
     Outbox,
     PermanentFailure,
-    TemporaryFailure,
     Vector,
     VectorLog,
 )
 from streams.steps.commit import Batch, commit, mark
-from streams.steps.failures import defect, failed_receipt, outcome_of, waits
+from streams.steps.failures import failed_receipt, outcome_of
 from streams.steps.vectors import TextsRefused, VectorFinder
 
 _SLICE_TEXTS = 256
@@ -127,27 +123,11 @@ class IndexStep:
             refused = {at for at, c in changes.items() if error.versions.get(c.key) == c.position.version}
             rest = self._settle(tenant, {at: change for at, change in changes.items() if at not in refused})
             return rest | dict.fromkeys(refused, error.outcome)
-        except TemporaryFailure as error:
-            return dict.fromkeys(changes, waits(error))
-        except EmbeddingReplyInvalid as error:
-            # Asked again it may be well; if not, one text may be the cause, and must not hold the others for ever.
-            failure: Outcome = Retry(str(error), limited=True, reason="embedding_invalid")
-        except EmbeddingUnavailable as error:
-            return dict.fromkeys(changes, Retry(str(error), error.retry_after))
-        except EmbeddingMisconfigured as error:
-            # A person has to act, and no record is at fault: nothing is parked, everything waits.
-            return dict.fromkeys(changes, Retry(str(error), 30.0, configuration=True))
-        except (PermanentFailure, EmbeddingRejected) as error:
-            failure = (
-                Rejected(error.reason, error.detail)
-                if isinstance(error, PermanentFailure)
-                else Rejected("embedding_rejected", str(error))
-            )
-        except Exception as error:  # noqa: BLE001  a defect of ours: isolate the change that meets it
-            failure = defect(error)
-        documents = sorted({change.key for change in changes.values()})
-        if len(changes) == 1:
+        except Exception as error:  # noqa: BLE001  a defect of ours, too: isolate the change that meets it
+            failure = outcome_of(error)
+        if len(changes) == 1 or (isinstance(failure, Retry) and not failure.limited):
             return dict.fromkeys(changes, failure)
+        documents = sorted({change.key for change in changes.values()})
         if len(documents) == 1:
             # One version is at fault, and nothing says which: the others are good, and may be what is to be seen.
             alone = [self._settle(tenant, {at: change}) for at, change in changes.items()]

@@ -21,12 +21,12 @@ _LOG_LINES = 12
 
 def run(fault: Fault, world: World, seed: int) -> Row:
     """Inject one fault under load and judge what came of it. Raises nothing that a fault can cause."""
-    rng, row = random.Random(seed), Row(fault.number, fault.name, seed)
+    rng, row = random.Random(seed * 1000 + fault.number), Row(fault.number, fault.name, seed)
     began = time.monotonic()
     processes = world.processes
     processes.begin()
-    letters = dead_letters.ends(world.product)
-    reader = Reader(world.product, world.base, world.source.spec.name, random.Random(rng.random()), processes.down)
+    world.letters_begin = dead_letters.ends(world.product)
+    reader = Reader(world.product, world.load, world.source.spec.name, random.Random(rng.random()), processes.down)
     before = world.load.changes
     reader.start()
     world.load.start(fault.pace_s)
@@ -46,7 +46,7 @@ def run(fault: Fault, world: World, seed: int) -> Row:
         row.findings.append(f"while it was being undone: {error!r}")
     row.bites, row.how, row.changes = bite.times, bite.how, world.load.changes - before
     try:
-        judge(world, bite, letters, row, fault.rest_s)
+        judge(world, bite, row, fault.rest_s)
     except Exception as error:  # noqa: BLE001  as above
         row.findings.append(f"while it was being judged: {error!r}\n{traceback.format_exc(limit=6)}")
     reader.stop()

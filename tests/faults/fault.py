@@ -79,6 +79,10 @@ class Row:
             f"{'ok' if not self.findings else f'{len(self.findings)} findings'} |"
         )
 
+    def story(self) -> str:
+        """Findings, and the ends of the logs of what ended by itself; empty if there is nothing to tell."""
+        return "\n".join(f"    {line}" for part in (*self.findings, self.log) for line in part.splitlines())
+
 
 HEADER = (
     "| # | fault | bites | changes | lost | duplicated | stale | recovery s | took s | answers (refused) "

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 
 import numpy as np
 import psycopg
+from confluent_kafka import KafkaException
 
+from runtime.topics import BrokerUnavailable
 from schemas.records import document_key
 from streams import generations
-from tests.faults import dead_letters
 from tests.faults.fault import Bite, Row
 from tests.faults.world import World
 from tests.stand_ins.model_answers import vector_of
@@ -34,7 +34,7 @@ _KINDS = {
 }
 
 
-def judge(world: World, bite: Bite, letters: Mapping[int, int], row: Row, rest_s: float) -> None:
+def judge(world: World, bite: Bite, row: Row, rest_s: float) -> None:
     """Wait for rest, at most `rest_s`, then hold everything against everything; what differs goes into `row`."""
     began = time.monotonic()
     deadline = began + rest_s
@@ -46,7 +46,7 @@ def judge(world: World, bite: Bite, letters: Mapping[int, int], row: Row, rest_s
     row.recovery_s = time.monotonic() - began
     _compare(world, bite, row)
     row.findings += _vectors(world)
-    row.findings += _parked(world, bite, letters)
+    row.findings += _parked(world, bite)
     row.findings += bite.special()
     world.judged.update(positions)
 
@@ -83,7 +83,7 @@ def _come_to_rest(world: World, bite: Bite, deadline: float) -> list[str]:
         eventually(captured, left())
     except AssertionError:
         raise AssertionError("the connector does not stream any more") from None
-    world.source.read_to_end(left())
+    eventually(lambda: _read(world, left()), left())
     records = [position for position, _ in world.source.records]
     wanted = ({*records, *world.load.positions, *bite.positions} - world.poison) - world.judged
     world.receipts.wait(wanted, left())
@@ -91,8 +91,19 @@ def _come_to_rest(world: World, bite: Bite, deadline: float) -> list[str]:
     return list(wanted)
 
 
+def _read(world: World, within_s: float) -> bool:
+    try:
+        world.source.read_to_end(within_s)
+    except (BrokerUnavailable, KafkaException) as error:
+        raise AssertionError(f"the broker does not say how far its topic reaches: {error}") from error
+    return True
+
+
 def _idle(world: World) -> bool:
-    depths = queue_depths(world.product, [world.source.spec.topic])
+    try:
+        depths = queue_depths(world.product, [world.source.spec.topic])
+    except (BrokerUnavailable, KafkaException) as error:
+        raise AssertionError(f"the broker does not say what waits: {error}") from error
     assert not any(depths.values()), f"still waiting: {depths}"
     return True
 
@@ -128,9 +139,9 @@ def _vectors(world: World) -> list[str]:
     return wrong[:10]
 
 
-def _parked(world: World, bite: Bite, letters: Mapping[int, int]) -> list[str]:
+def _parked(world: World, bite: Bite) -> list[str]:
     """Exactly the records that had to be, exactly once each."""
-    found = Counter(letter.position for letter in dead_letters.since(world.product, letters))
+    found = Counter(letter.position for letter in world.letters())
     wrong = [
         f"{position} was dead-lettered {found[position]} times, not once"
         for position in bite.parked

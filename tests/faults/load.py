@@ -35,6 +35,7 @@ class Load:
         self.files: dict[str, str] = {}
         self.refused = 0
         self.failure: BaseException | None = None
+        self._sent: dict[str, list[str]] = {}
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._done = 0
@@ -61,6 +62,22 @@ class Load:
         if failure is not None:
             raise AssertionError(f"the load ended: {failure!r}") from failure
 
+    def look(self) -> None:
+        """Take from the table which rows there are: after a change that was not the load's."""
+        self._writes.look()
+
+    def publish(self, name: str, text: str) -> None:
+        """Publish one more document, from any thread; no other thread may use this name."""
+        self._accepted(lambda: self._put(name, text))
+        self.published[name] = text
+
+    def versions(self, document: str) -> list[str]:
+        """Every text that a document of the load's may have had; empty for another's."""
+        source, _, key = document.partition(":")
+        if source == self._source.spec.name and key.isdigit():
+            return list(self._writes.written.get(int(key), ()))
+        return list(self._sent.get(document, ()))
+
     def texts(self) -> dict[str, str]:
         """What the index should hold of published documents and files, document id to text."""
         return {name: text for name, text in self.published.items() if text is not None} | self.files
@@ -70,7 +87,7 @@ class Load:
             while not self._stopping.is_set():
                 draw = self._rng.random()
                 if draw < 0.7:
-                    self._until_taken(self._row)
+                    self.until_taken(self._row)
                 elif draw < 0.97:
                     self._publish()
                 else:
@@ -99,9 +116,13 @@ class Load:
             self.published[name] = None
             return
         text = self._writes.text()
-        body = {"text": text, "knowledge_base": self.base}
-        self._accepted(lambda: self._product.client.ingest.put(f"/v1/documents/{name}", json=body))
+        self._sent.setdefault(name, []).append(text)
+        self._accepted(lambda: self._put(name, text))
         self.published[name] = text
+
+    def _put(self, name: str, text: str) -> httpx.Response:
+        body = {"text": text, "knowledge_base": self.base}
+        return self._product.client.ingest.put(f"/v1/documents/{name}", json=body)
 
     def _upload(self) -> None:
         word = self._writes.words()
@@ -133,9 +154,10 @@ class Load:
             assert answered.status_code == 202, f"{answered.status_code}: {answered.text}"
             self.positions.append(str(answered.json()["position"]))
 
-        self._until_taken(take)
+        self.until_taken(take)
 
-    def _until_taken(self, work: Callable[[], None]) -> None:
+    def until_taken(self, work: Callable[[], None]) -> None:
+        """Do it again until nothing is away any more; fails after ACCEPT_S."""
         deadline = time.monotonic() + ACCEPT_S
         while True:
             try:

@@ -20,7 +20,10 @@ _WORDS = [
 
 
 class RandomWrites:
-    """Writes one change at a time; every change is exactly one record of the connector."""
+    """Writes one change at a time; every change is exactly one record of the connector.
+
+    written: every text that a row may have had, by key, oldest first.
+    """
 
     def __init__(self, source: TableSource, rng: random.Random, *, rows: int = 60) -> None:
         self._source = source
@@ -28,21 +31,25 @@ class RandomWrites:
         self._rows = rows
         self._present: set[int] = set()
         self.changes = 0
+        self.written: dict[int, list[str]] = {}
         self._paragraphs = [f"Paragraph {number} {' '.join(rng.choices(_WORDS, k=60))}." for number in range(40)]
 
     def one(self) -> None:
         """One change."""
         key = self._rng.randrange(self._rows)
+        text = self._text()
         if key not in self._present:
-            self._source.execute("INSERT INTO {table} VALUES (%s, %s, %s)", (key, self._title(), self._text()))
+            self.written.setdefault(key, []).append(text)
+            self._source.execute("INSERT INTO {table} VALUES (%s, %s, %s)", (key, self._title(), text))
             self._present.add(key)
         elif self._rng.random() < 0.25:
             self._source.execute("DELETE FROM {table} WHERE id = %s", (key,))
-            self._present.remove(key)
+            self._present.discard(key)
         elif self._rng.random() < 0.2:
             self._source.execute("UPDATE {table} SET title = %s WHERE id = %s", (self._title(), key))
         else:
-            self._source.execute("UPDATE {table} SET body = %s WHERE id = %s", (self._text(), key))
+            self.written.setdefault(key, []).append(text)
+            self._source.execute("UPDATE {table} SET body = %s WHERE id = %s", (text, key))
         self.changes += 1
 
     def look(self) -> None:

@@ -18,12 +18,12 @@ from urllib.parse import quote
 import httpx
 
 from runtime.topic_tail import TopicTail
-from schemas.records import Receipt, ReceiptStage
-from tests.faults.load import DOCUMENTS
+from schemas.records import Receipt
+from tests.faults.beliefs import Beliefs, Floor
+from tests.faults.load import DOCUMENTS, Load
 from tests.support.product import Product
 
 ANSWER_S = 20.0
-_ENDED = (ReceiptStage.INDEXED, ReceiptStage.DELETED)
 _MODES = ("keyword", "keyword", "hybrid", "vector")
 
 
@@ -33,17 +33,14 @@ class Reader:
     down: names of processes that a fault has hurt: only while "query" is among them may it be unreachable.
     """
 
-    def __init__(self, product: Product, base: str, source: str, rng: random.Random, down: Collection[str]) -> None:
-        self._product, self._base, self._source, self._rng, self._down = product, base, source, rng, down
-        self._lock = threading.Lock()
-        self._floor: dict[str, tuple[str, bool]] = {}
-        self._seen: dict[str, str] = {}
+    def __init__(self, product: Product, load: Load, source: str, rng: random.Random, down: Collection[str]) -> None:
+        self._product, self._base, self._source, self._rng, self._down = product, load.base, source, rng, down
+        self._beliefs = Beliefs(load.base, load.versions)
         self._receipts = TopicTail(
             product.settings.kafka.bootstrap, "receipts", self._take, since_ms=int(time.time() * 1000) - 500
         )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
-        self.wrong: list[str] = []
         self.answers = 0
         self.refused: Counter[str] = Counter()
         self.slowest_refusal_s = 0.0
@@ -51,6 +48,11 @@ class Reader:
         self._http = httpx.Client(
             base_url=client.query.base_url, headers=client.query.headers, timeout=ANSWER_S, trust_env=False
         )
+
+    @property
+    def wrong(self) -> list[str]:
+        """What must not have been answered."""
+        return self._beliefs.wrong
 
     def start(self) -> None:
         """Begin to ask."""
@@ -66,8 +68,7 @@ class Reader:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            with self._lock:
-                floor = dict(self._floor)
+            floor = self._beliefs.floor()
             try:
                 if self._rng.random() < 0.7:
                     self._search(floor)
@@ -76,27 +77,21 @@ class Reader:
             except httpx.TransportError as error:
                 self.refused[type(error).__name__] += 1
                 if "query" not in self._down:
-                    self._note(f"the query API, which nobody touched, did not answer: {error!r}")
+                    self._beliefs.note(f"the query API, which nobody touched, did not answer: {error!r}")
                 self._stopping.wait(0.3)
             except Exception as error:  # noqa: BLE001  a reader that dies would find nothing any more
-                self._note(f"an answer that cannot be read: {error!r}")
+                self._beliefs.note(f"an answer that cannot be read: {error!r}")
             self._stopping.wait(0.05)
 
-    def _search(self, floor: dict[str, tuple[str, bool]]) -> None:
+    def _search(self, floor: Floor) -> None:
         query = f"Paragraph {self._rng.randrange(40)} " + self._rng.choice(("river gravel", "harbour", "engine valley"))
         body = {"query": query, "knowledge_bases": [self._base], "limit": 60, "mode": self._rng.choice(_MODES)}
         answered = self._ask("POST", "/v1/search", json=body)
         if answered is None:
             return
-        versions: dict[str, set[str]] = {}
-        for hit in answered.json()["hits"]:
-            versions.setdefault(hit["document_id"], set()).add(hit["version"])
-        for document, found in versions.items():
-            if len(found) > 1:
-                self._note(f"{document}: one answer shows versions {sorted(found)}")
-            self._hold(document, max(found), floor)
+        self._beliefs.hits(answered.json()["hits"], floor)
 
-    def _document(self, floor: dict[str, tuple[str, bool]]) -> None:
+    def _document(self, floor: Floor) -> None:
         document = (
             f"{self._source}:{self._rng.randrange(60)}"
             if self._rng.random() < 0.7
@@ -104,7 +99,10 @@ class Reader:
         )
         answered = self._ask("GET", f"/v1/documents/{quote(document)}", params={"knowledge_base": self._base})
         if answered is not None and answered.status_code == 200:
-            self._hold(document, answered.json()["version"], floor)
+            found = answered.json()
+            whole = {"document_id": document, "version": found["version"]}
+            self._beliefs.hits([{**whole, **chunk} for chunk in found["chunks"]], floor)
+            self._beliefs.shown(document, found["version"], floor)
 
     def _ask(self, method: str, path: str, **more: Any) -> httpx.Response | None:
         began = time.monotonic()
@@ -118,28 +116,9 @@ class Reader:
         self.refused[str(answered.status_code)] += 1
         self.slowest_refusal_s = max(self.slowest_refusal_s, time.monotonic() - began)
         if answered.status_code not in (429, 503) or "retry-after" not in answered.headers:
-            self._note(f"{method} {path}: {answered.status_code}, no honest refusal: {answered.text[:200]}")
+            self._beliefs.note(f"{method} {path}: {answered.status_code}, no honest refusal: {answered.text[:200]}")
         self._stopping.wait(0.2)
         return None
 
-    def _hold(self, document: str, version: str, floor: dict[str, tuple[str, bool]]) -> None:
-        least, deleted = floor.get(document, ("", False))
-        if version < least:
-            self._note(f"{document}: {version} shown, although {least} had its receipt before the question")
-        if deleted and version == least:
-            self._note(f"{document}: shown, although its deletion {least} had its receipt before the question")
-        if version < self._seen.get(document, ""):
-            self._note(f"{document}: {version} shown after {self._seen[document]}: it went back")
-        self._seen[document] = max(version, self._seen.get(document, ""))
-
-    def _note(self, what: str) -> None:
-        if len(self.wrong) < 20:
-            self.wrong.append(what)
-
     def _take(self, _partition: int, _offset: int, _key: bytes | None, value: bytes | None) -> None:
-        receipt = self._product.codec.decode(value or b"", Receipt)
-        if receipt.stage in _ENDED and receipt.knowledge_base == self._base and receipt.version:
-            with self._lock:
-                known = self._floor.get(receipt.document_id, ("", False))[0]
-                if receipt.version >= known:
-                    self._floor[receipt.document_id] = (receipt.version, receipt.stage is ReceiptStage.DELETED)
+        self._beliefs.receipt(self._product.codec.decode(value or b"", Receipt))

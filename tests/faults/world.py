@@ -9,9 +9,12 @@ import random
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import TracebackType
 
 from runtime.producer import ConfirmedProducer
 from streams.pipeline import stage
+from tests.faults import dead_letters
+from tests.faults.dead_letters import DeadLetter
 from tests.faults.load import Load
 from tests.faults.processes import Processes
 from tests.faults.random_writes import SOURCE, TABLE
@@ -23,6 +26,7 @@ from tests.support.quiesce import Receipts
 from tests.support.source import TableSource, make_source
 
 PROGRESS_S = 60.0
+SETTLED_S = 120.0
 CLOSING_ROW = 10_000
 
 
@@ -38,6 +42,7 @@ class World:
         self.healing = ExitStack()
         self.poison: set[str] = set()
         self.judged: set[str] = set()
+        self.letters_begin: dict[int, int] = {}
 
     @property
     def models(self) -> ModelServer:
@@ -75,6 +80,10 @@ class World:
         )
         return word
 
+    def letters(self) -> list[DeadLetter]:
+        """The dead letters since the fault began."""
+        return dead_letters.since(self.product, self.letters_begin)
+
     @contextmanager
     def producer(self) -> Iterator[ConfirmedProducer]:
         """A producer of a test's own, which can send anything."""
@@ -87,4 +96,39 @@ def open_world(counted: CountedStack, product: Product, receipts: Receipts, rng:
     """A world whose source is applied and streams; source, documents and topic go at the end."""
     with make_source(product, receipts, "faults", TABLE, **SOURCE) as source:
         source.apply()
-        yield World(counted, product, receipts, source, Load(product, source, rng))
+        world = World(counted, product, receipts, source, Load(product, source, rng))
+        # Workers end and start anew for a new source: not to be met in the middle of the first fault.
+        world.close_books()
+        source.settle(1, SETTLED_S)
+        for name in ("capture", "parse", "index", "upload", "query"):
+            world.processes.live(name)
+        yield world
+
+
+class Worlds:
+    """One world at a time, a new one after findings: what one fault broke must not be counted against the next."""
+
+    def __init__(self, counted: CountedStack, product: Product, receipts: Receipts, seed: int) -> None:
+        self._parts = (counted, product, receipts)
+        self._rng = random.Random(seed)
+        self._open = ExitStack()
+        self._world: World | None = None
+
+    def __enter__(self) -> Worlds:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.drop()
+
+    def now(self) -> World:
+        """The world for the next fault."""
+        if self._world is None:
+            self._world = self._open.enter_context(open_world(*self._parts, self._rng))
+        return self._world
+
+    def drop(self) -> None:
+        """End this world."""
+        self._world = None
+        self._open.close()

@@ -20,6 +20,8 @@ from tests.stand_ins.model_server import ModelServer
 
 SESSION_S = 8
 DIMENSION = 64
+MAX_UPLOAD_BYTES = 8_000_000
+MAX_TEXT_BYTES = 200_000
 _PORT_FILE = "model-port"
 
 
@@ -46,6 +48,9 @@ def settings_for(models: ModelServer, given: Mapping[str, str]) -> dict[str, str
         "THALWEG_PARSE__TIMEOUT_S": "10",
         "THALWEG_STAGE__SESSION_TIMEOUT_S": str(SESSION_S),
         "THALWEG_STAGE__RETRY_MAX_S": "2",
+        # Small, so that tests can stand at the limits.
+        "THALWEG_UPLOAD__MAX_BYTES": str(MAX_UPLOAD_BYTES),
+        "THALWEG_PARSE__MAX_TEXT_BYTES": str(MAX_TEXT_BYTES),
     }
 
 
