@@ -28,7 +28,7 @@ from tests.simulation.store import SimulatedModel, SimulatedStore
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-SMALL = ChunkingParameters(most=40, least=8)
+SMALL = ChunkingParameters(most=160)
 
 
 def loop_of(world: World, stage: str, process: Process) -> Loop:
