@@ -25,12 +25,14 @@ from runtime.settings import Settings
 from runtime.topics import Topics
 from schemas.codec import Codec
 from schemas.index.contract import Generation
+from schemas.lanes import Lane
 from schemas.registry import Registry
 from streams.adapters import probe
 from streams.adapters.outbox import KafkaOutbox
 from streams.adapters.runner import Loop, build_app, run
 from streams.adapters.watchdog import Watchdog
 from streams.core.chunking import ChunkingParameters
+from streams.core.lanes import LaneRules
 from streams.pipeline import Stage, stage
 from streams.ports import Step
 
@@ -74,6 +76,8 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
     session to end. Raises the errors of what cannot be reached at start.
     """
     declared = stage(name)
+    if declared.lane is Lane.BULK:
+        os.nice(settings.lanes.bulk_nice)
     instance = instance or f"{name}-{socket.gethostname()}-1"
     codec = Codec(Registry(settings.registry.url))
     counters = metrics()
@@ -99,7 +103,7 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
             topics=parts.topics,
             loop=loop,
             settings=settings,
-            batch=min(declared.batch, settings.index.batch_documents) if name == "index" else declared.batch,
+            batch=min(declared.batch, settings.index.batch_documents) if declared.lane else declared.batch,
             within_s=settings.index.batch_within_s,
             instance=instance,
             lasting=declared.lasting,
@@ -150,7 +154,7 @@ def _capture(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOut
     known = sources.start(settings.kafka.request_timeout_s)
     sources.watch(known, lambda: os.kill(os.getpid(), signal.SIGTERM))
     dsn = settings.postgres.dsn.get_secret_value() if settings.postgres.dsn else None
-    step = CaptureStep(codec, outbox, PostgresRows(dsn), WallClock(), known)
+    step = CaptureStep(codec, outbox, PostgresRows(dsn), WallClock(), known, lane_rules(settings))
     return _Parts(step, (*declared.reads, *known), [sources.close])
 
 
@@ -172,6 +176,7 @@ def _parse(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOutbo
         clock=WallClock(),
         folder=settings.spool,
         deadline_s=settings.parse.timeout_s,
+        lanes=lane_rules(settings),
     )
     return _Parts(step, declared.reads, [])
 
@@ -192,8 +197,16 @@ def _index(declared: Stage, settings: Settings, codec: Codec, outbox: KafkaOutbo
         clock=WallClock(),
         metrics=counters,
         generation=generation.name,
+        lane=declared.lane,
+        name=declared.name,
     )
     return _Parts(step, declared.reads, [client.close])
+
+
+def lane_rules(settings: Settings) -> LaneRules:
+    """What parts bulk from live, as the settings say; nothing is used up yet."""
+    given = settings.lanes
+    return LaneRules(large_text=given.large_text, burst=given.burst, per_second=given.per_second)
 
 
 def live_generation(client: WeaviateClient, settings: Settings) -> Generation:
@@ -215,4 +228,5 @@ _PARTS: dict[str, Callable[[Stage, Settings, Codec, KafkaOutbox, Metrics], _Part
     "capture": _capture,
     "parse": _parse,
     "index": _index,
+    "index-bulk": _index,
 }
