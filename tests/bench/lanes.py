@@ -101,6 +101,7 @@ def measure(
 
         tell("live edits, nothing else")
         idle = live(min(edits, 200))
+        tell(f"{idle}")
         found: dict[str, Any] = {"idle": asdict(idle)}
 
         def beside(kind: str, count: int) -> Beside:
@@ -118,6 +119,7 @@ def measure(
                 _until(lambda: waiting(settings) > documents / 20, 180)
                 tell(f"{waiting(settings)} records wait before the bulk lane")
                 seen = beside(kind, edits)
+                tell(f"{seen}")
             found[kind] = {**asdict(seen), "good": seen.good}
             _until(lambda: waiting(settings) == 0, 900)
     return found
@@ -192,6 +194,7 @@ def _large(running: Stack, settings: Settings, beside: Callable[[str, int], Besi
             began = time.monotonic()
             (published,) = next(publish_events(producer, codec, [event]))
             neighbours = beside("large", 150)
+            tell(f"{neighbours}; memory grew by {(peak - before) >> 20} MiB so far")
             missing = following.wait([published.position], 600, lambda _: None)
             seconds = time.monotonic() - began
             for _batch in publish_events(producer, codec, [Event(settings.tenant, freshness.BASE, run, delete=True)]):
