@@ -25,6 +25,7 @@ from streams.adapters.outbox import KafkaOutbox, QuietOutbox
 from streams.adapters.vector_log import KafkaVectorLog, Patience
 from streams.adapters.weaviate_index import WeaviateIndex
 from streams.generations import Standing
+from streams.pipeline import Stage
 from streams.ports import Clock, Outbox, Step
 from streams.steps.beside import BesideStep
 from streams.steps.index import IndexStep
@@ -59,6 +60,7 @@ def mark_of(*names: str) -> str:
 
 def index_parts(
     *,
+    stage: Stage,
     settings: Settings,
     codec: Codec,
     outbox: KafkaOutbox,
@@ -87,6 +89,9 @@ def index_parts(
             generation=target.name,
             parameters=generations.parameters_of(target),
             vector_log=vectors,
+            # What fills a generation beside the live one reads the whole log.
+            lane=stage.lane if generation is None else None,
+            name=stage.name,
         )
 
     def vectors_of(target: Generation, patience: Patience | None = None) -> KafkaVectorLog:
@@ -104,7 +109,7 @@ def index_parts(
         return logs[target.model]
 
     def quiet(vectors: KafkaVectorLog) -> QuietOutbox:
-        return QuietOutbox(outbox.producer, codec, stage="index", computed=vectors.keep)
+        return QuietOutbox(outbox.producer, codec, stage=stage.name, computed=vectors.keep)
 
     made: Step
     mine: KafkaOutbox | None = None

@@ -26,7 +26,7 @@ from runtime.settings import Settings
 from schemas.registry import RegistryUnavailable
 from streams.core.budget import LetterBudget
 from streams.core.letters import Place
-from streams.core.outcomes import Done, Outcome, Rejected, Retry
+from streams.core.outcomes import PASSED_OVER, Done, Outcome, Rejected, Retry
 from streams.ports import Inbound, Misconfigured, PermanentFailure, Step, TemporaryFailure
 
 log = structlog.get_logger()
@@ -101,7 +101,8 @@ class Loop:
     async def _settle(self, record: Inbound, outcome: Outcome, tries: int) -> Outcome:
         match outcome:
             case Done(label):
-                self.metrics.documents.labels(stage=self.step.name, outcome=label).inc()
+                if outcome != PASSED_OVER:
+                    self.metrics.documents.labels(stage=self.step.name, outcome=label).inc()
                 return outcome
             case Retry(cause, _, limited):
                 if not limited or tries < self.attempts:

@@ -138,7 +138,10 @@ def test_what_could_not_be_published_is_not_computed_again() -> None:
 class Picky(CountingEmbedder):
     """Refuses texts with a word in them, and says which."""
 
+    asked = 0
+
     def embed_documents(self, texts: Sequence[str]) -> EmbedResult:
+        self.asked += 1
         refused = [at for at, text in enumerate(texts) if "poison" in text]
         if refused:
             raise EmbeddingRejected("refused by the model", refused)
@@ -153,7 +156,7 @@ def test_a_text_that_the_model_refuses_costs_its_document_and_one_call() -> None
 
     assert [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Rejected)] == [3, 7]
     assert outcomes[3] == Rejected("embedding_rejected", "refused by the model")
-    assert len(embedder.texts) == 10
+    assert (embedder.asked, len(embedder.texts)) == (2, 10)
     expected = {change.key: change.text or "" for i, change in enumerate(changes) if i not in (3, 7)}
     assert differences(scan_fake(index), expected) == []
 
