@@ -190,9 +190,9 @@ def measure(
     order = np.argsort(-(embed([one.words for one in asked]) @ vectors.T), axis=1, kind="stable")[:, :100]
     sums: dict[str, dict[str, float]] = {}
     for question, ranks in zip(asked, order, strict=True):
-        scores = sums.setdefault(question.kind, Counter())
+        scores = sums.setdefault(question.kind, {})
         for score, value in _score(question, [spans[int(i)] for i in ranks]).items():
-            scores[score] += value
+            scores[score] = scores.get(score, 0.0) + value
     counts = Counter(one.kind for one in asked)
     return Row(
         name,
