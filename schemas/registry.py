@@ -59,6 +59,10 @@ class Registry:
                 self._schemas[schema_id] = json.loads(found.schema_str)
             return self._schemas[schema_id]
 
+    def close(self) -> None:
+        """Give the connections back; the registry is not asked after it."""
+        self._client.close()
+
     def check(self, topic: Topic) -> bool:
         """True if our schema of the topic may be registered beside all earlier ones (or is the first)."""
         schema = _own(topic)

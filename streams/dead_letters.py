@@ -172,7 +172,7 @@ def redrive(
     A superseded letter is marked and not sent: what is newer stays, also in `documents`, whose compaction keeps the
     last record of a document. One whose record is no longer kept anywhere stays parked.
     """
-    _, todo = _open(letters)
+    todo = [letter for letter in letters if letter.settled_ms is None]
     for part in _parts(fetch([letter for letter in todo if letter.state is State.PARKED])):
         found = [(letter, record) for letter, record in part if record is not None]
         places = writer.send_back(found)
@@ -187,15 +187,10 @@ def redrive(
 
 def drop(letters: Sequence[Letter], writer: Writer, *, by: str, now_ms: Callable[[], int]) -> Iterator[Letter]:
     """Give letters up: audited, then marked. Death between the two: the next drop audits it once more."""
-    _, todo = _open(letters)
+    todo = [letter for letter in letters if letter.settled_ms is None]
     for at in range(0, len(todo), _TOGETHER):
         part = [(letter, State.DROPPED, "") for letter in todo[at : at + _TOGETHER]]
         yield from _settle(part, writer, by=by, now_ms=now_ms())
-
-
-def _open(letters: Sequence[Letter]) -> tuple[list[Letter], list[Letter]]:
-    """Those that are settled already, and those that are not."""
-    return [one for one in letters if one.settled_ms is not None], [one for one in letters if one.settled_ms is None]
 
 
 def _settle(settled: Sequence[tuple[Letter, State, str]], writer: Writer, *, by: str, now_ms: int) -> Iterator[Letter]:

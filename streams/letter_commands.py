@@ -10,6 +10,7 @@ import getpass
 import json
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,18 +90,22 @@ def show(
     """A dead letter: why, its record's headers, and its value, decoded if it decodes, else as a hex dump."""
     settings = load_settings()
     place = _place(letter_id)
-    with LetterLog(settings.kafka.bootstrap, timeout_s=settings.kafka.request_timeout_s) as letters:
-        codec = Codec(Registry(settings.registry.url))
+    with (
+        closing(Registry(settings.registry.url)) as registry,
+        LetterLog(settings.kafka.bootstrap, timeout_s=settings.kafka.request_timeout_s) as letters,
+    ):
+        codec = Codec(registry)
         found, _ = _known(settings, letters, codec, None, must_know=False)
         letter = _chosen(found, [place], None, None)[0]
         ((_, record),) = list(letters.fetch([letter]))
+        body = None if record is None else _decoded(codec, record)
     if record is None:
         raise _failed(f"{letter.id}: its value was left out of the letter, and {letter.rejected} is no longer kept")
     if raw is not None:
         raw.write_bytes(record.value or b"")
-    body = _decoded(codec, record)
     if as_json:
         told = row(letter) | {
+            "trace": letter.trace,
             "key": as_text(record.key),
             "headers": [[name, as_text(value)] for name, value in record.headers],
             "value": body,
@@ -109,7 +114,7 @@ def show(
         typer.echo(json.dumps(told, default=as_text, ensure_ascii=False))
         return
     console = Console(highlight=False)
-    for name, value in row(letter).items():
+    for name, value in (row(letter) | {"trace": letter.trace or None}).items():
         if value is not None:
             console.print(f"[bold]{name:14}[/bold] {escape(str(value))}", soft_wrap=True)
     console.print(f"[bold]{'key':14}[/bold] {escape(repr(record.key))}", soft_wrap=True)
@@ -144,13 +149,13 @@ def redrive_letters(
     if not execute:
         _preview(chosen, "redriven", as_json=as_json)
         return
-    codec = Codec(Registry(settings.registry.url))
     timeout_s = settings.kafka.request_timeout_s
     with (
+        closing(Registry(settings.registry.url)) as registry,
         LetterLog(settings.kafka.bootstrap, timeout_s=timeout_s) as letters,
         _producer(settings) as producer,
     ):
-        writer = LetterWriter(producer, codec)
+        writer = LetterWriter(producer, Codec(registry))
         done = list(redrive(chosen, letters.fetch, writer, by=by or _me(), now_ms=now_ms))
     _tell(chosen, done, as_json=as_json)
 
@@ -174,8 +179,8 @@ def drop_letters(
     if not execute:
         _preview(chosen, "dropped", as_json=as_json)
         return
-    with _producer(settings) as producer:
-        writer = LetterWriter(producer, Codec(Registry(settings.registry.url)))
+    with closing(Registry(settings.registry.url)) as registry, _producer(settings) as producer:
+        writer = LetterWriter(producer, Codec(registry))
         done = list(drop(chosen, writer, by=by or _me(), now_ms=now_ms))
     _tell(chosen, done, as_json=as_json)
 
@@ -201,8 +206,11 @@ def _chosen(found: Sequence[Letter], places: Sequence[Place], stage: str | None,
 
 def _read(settings: Settings, *, since_ms: int | None, must_know: bool) -> tuple[list[Letter], str]:
     """The letters, and why the index could not be asked, if it could not."""
-    with LetterLog(settings.kafka.bootstrap, timeout_s=settings.kafka.request_timeout_s) as letters:
-        return _known(settings, letters, Codec(Registry(settings.registry.url)), since_ms, must_know=must_know)
+    with (
+        closing(Registry(settings.registry.url)) as registry,
+        LetterLog(settings.kafka.bootstrap, timeout_s=settings.kafka.request_timeout_s) as letters,
+    ):
+        return _known(settings, letters, Codec(registry), since_ms, must_know=must_know)
 
 
 def _known(

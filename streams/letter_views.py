@@ -7,9 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+import typer
 
 from streams.core.letters import Letter, counts
 
@@ -53,24 +51,37 @@ def hex_dump(value: bytes, most: int) -> str:
 
 
 def show_table(letters: Sequence[Letter]) -> None:
-    """How many by stage and reason, and a line for each."""
-    console = Console(highlight=False)
-    summary = Table("stage", "reason", "letters", title_justify="left")
-    for (of, why), number in counts(letters).items():
-        summary.add_row(escape(of), escape(why), str(number))
-    table = Table("id", "when", "stage", "reason", "state", "record", "document")
-    for letter in letters:
-        table.add_row(
-            *(escape(text) for text in (
-                str(letter.id), as_time(letter.at_ms), letter.stage, letter.reason, letter.state.value,
-                str(letter.first), letter.document or "?",
-            ))
-        )  # fmt: skip
+    """How many by stage and reason, and a line for each: never cut, for ids are to be copied."""
     if not letters:
-        console.print("No dead letters.")
+        print_plain(["No dead letters."])
         return
-    console.print(summary)
-    console.print(table)
+    numbers = [(of, why, str(number)) for (of, why), number in counts(letters).items()]
+    print_plain(aligned([("stage", "reason", "letters"), *numbers]))
+    lines = [
+        (
+            str(letter.id),
+            datetime.fromtimestamp(letter.at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ"),
+            letter.stage,
+            letter.reason,
+            letter.state.value,
+            str(letter.first),
+            letter.document or "?",
+        )
+        for letter in letters
+    ]
+    print_plain(["", *aligned([("id", "when", "stage", "reason", "state", "record", "document"), *lines])])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines whose columns stand below each other."""
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def print_plain(lines: Sequence[str]) -> None:
+    """To standard output. Names in records are not ours: control characters are shown, not obeyed."""
+    for line in lines:
+        typer.echo("".join(char if char.isprintable() else repr(char)[1:-1] for char in line))
 
 
 def shortened(value: Any) -> Any:

@@ -79,7 +79,7 @@ class Letter:
     rejected: where the rejected record lies; rejected_ms: its timestamp. first and first_ms: the same of the record
     as it was first accepted, which differs if it had been redriven. size: bytes of the value. document and position:
     whom and which version it is about, where its bytes tell. by, to, settled_ms: who settled it, when, and where a
-    redrive put it.
+    redrive put it. trace: where a defect was raised.
     """
 
     id: Place
@@ -101,6 +101,7 @@ class Letter:
     by: str | None = None
     to: str | None = None
     settled_ms: int | None = None
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,7 @@ def read_letter(id_: Place, at_ms: int, headers: Headers, size: int) -> Letter |
         first_ms=first_ms,
         size=size,
         left_out=found["thalweg.value"] == "left-out",
+        trace=found["__streams.errors.stacktrace"],
     )
 
 

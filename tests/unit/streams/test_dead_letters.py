@@ -205,3 +205,13 @@ def test_a_letter_of_nobody_knows_which_document_is_never_superseded() -> None:
     unknown = letter(7, document=None, position=None)
 
     assert with_superseded([unknown], lambda *_: pytest.fail("asked")) == [unknown]
+
+
+@pytest.mark.parametrize("state", [State.REDRIVEN, State.DROPPED, State.SUPERSEDED])
+def test_what_was_settled_before_is_neither_sent_nor_dropped_nor_audited_again(state: State) -> None:
+    settled = letter(1, state=state, settled_ms=4, by="somebody")
+    log = make_log(settled)
+
+    assert run(log, [settled]) == []
+    assert list(drop([settled], log, by="mara", now_ms=lambda: 99)) == []
+    assert (log.sent, log.audited) == ([], [])
