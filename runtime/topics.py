@@ -160,9 +160,16 @@ class Topics:
 
     def members(self, group: str) -> set[str]:
         """The client ids of a group's members, as its coordinator knows them now. Raises BrokerUnavailable."""
+        return set(self.member_ids(group).values())
+
+    def member_ids(self, group: str) -> dict[str, str]:
+        """The client id of each member of a group. One that was started anew has another member id, and, if it keeps
+        its place, the client id with which it first came. Raises BrokerUnavailable.
+        """
         try:
             described = self._admin.describe_consumer_groups([group], request_timeout=self._timeout_s)
-            return {member.client_id for member in described[group].result(self._timeout_s).members or []}
+            found = described[group].result(self._timeout_s).members or []
+            return {member.member_id: member.client_id for member in found}
         except KafkaException as error:
             raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
 

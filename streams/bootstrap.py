@@ -54,13 +54,12 @@ class WallClock:
 class _Parts:
     """What a stage's step is made of, and what is to be closed after it.
 
-    mark: what the worker tells its group besides its name. outbox: where the loop parks, if not where others do.
+    outbox: where the loop parks, if not where others do.
     """
 
     step: Step
     topics: tuple[str, ...]
     closing: list[Callable[[], object]]
-    mark: str = ""
     outbox: KafkaOutbox | None = None
 
 
@@ -101,7 +100,6 @@ def work(name: str, settings: Settings, *, instance: str | None = None, generati
     ) as producer:
         outbox = KafkaOutbox(producer, codec, stage=name)
         parts = _PARTS[name](_Given(declared, settings, codec, outbox, counters, instance, generation))
-        client_id = f"{instance}{parts.mark}"
         lately = recent_letters(settings, name)
         now, now_s = now_ms(), time.monotonic()
         budget = LetterBudget(
@@ -128,7 +126,6 @@ def work(name: str, settings: Settings, *, instance: str | None = None, generati
             batch=min(declared.batch, settings.index.batch_documents) if declared.lane else declared.batch,
             within_s=settings.index.batch_within_s,
             instance=instance,
-            client_id=client_id,
             # One that is started for a while must not be missed for a session's time once it is gone.
             lasting=declared.lasting and generation is None,
         )
@@ -152,7 +149,7 @@ def work(name: str, settings: Settings, *, instance: str | None = None, generati
             }
 
         Watchdog(
-            joined=lambda: client_id in broker.members(group),
+            joined=lambda: instance in broker.members(group),
             pending=pending,
             work=lambda: total(counters.embedding_texts) + total(counters.documents),
             waiting=lambda: loop.waiting,
@@ -161,7 +158,7 @@ def work(name: str, settings: Settings, *, instance: str | None = None, generati
         ).start()
         port = probe.serve(settings.metrics.host, settings.metrics.port, counters.registry, ready)
         log.info(
-            "worker_started", stage=name, instance=client_id, group=group, topics=list(parts.topics), metrics_port=port
+            "worker_started", stage=name, instance=instance, group=group, topics=list(parts.topics), metrics_port=port
         )
         try:
             run(app)
@@ -240,7 +237,7 @@ def _index(given: _Given) -> _Parts:
         generation=given.generation,
         end=_end_cleanly,
     )
-    return _Parts(made.step, given.declared.reads, [made.close], made.mark, made.outbox)
+    return _Parts(made.step, given.declared.reads, [made.close], made.outbox)
 
 
 def _end_cleanly() -> None:

@@ -1,7 +1,7 @@
 """What an index worker is made of, for the generation it feeds: the live one, or one beside it.
 
-Before this: `bootstrap.py`. After this: `steps/index.py`. A worker is made for one standing of the generations, tells
-its group which (the mark on its client id), and ends cleanly when that standing changes: its supervisor starts it anew.
+Before this: `bootstrap.py`. After this: `steps/index.py`. A worker is made for one standing of the generations,
+and ends cleanly when that standing changes: its supervisor starts it anew.
 """
 
 from __future__ import annotations
@@ -48,14 +48,8 @@ class IndexParts:
     """A worker's step, and what goes with it."""
 
     step: Step
-    mark: str
     outbox: KafkaOutbox | None
     close: Callable[[], None]
-
-
-def mark_of(*names: str) -> str:
-    """What a worker's client id ends with: the generations it writes to, the live one (or its own) first."""
-    return "~" + "+".join(names)
 
 
 def index_parts(
@@ -120,14 +114,13 @@ def index_parts(
         same = target.model == standing.live_generation.model
         vectors = vectors_of(target, Patience(_HISTORY_S, _OTHERS_S if same else 0.0))
         mine = quiet(vectors)
-        made, mark = step(target, mine, vectors), mark_of(generation)
+        made = step(target, mine, vectors)
     else:
         target, joining = standing.live_generation, standing.joining(clock.now_ms())
-        made, mark = step(target, outbox, vectors_of(target)), mark_of(target.name)
+        made = step(target, outbox, vectors_of(target))
         if joining is not None:
             beside = vectors_of(joining)
             made = BesideStep(made, step(joining, quiet(beside), beside))
-            mark = mark_of(target.name, joining.name)
     stopping = _watch(client, clock, _outlook(standing, clock, generation), generation, end)
 
     def close() -> None:
@@ -136,21 +129,27 @@ def index_parts(
             vectors.close()
         client.close()
 
-    return IndexParts(made, mark, mine, close)
+    return IndexParts(made, mine, close)
 
 
-def _outlook(standing: Standing, clock: Clock, generation: str | None) -> tuple[str | None, ...]:
-    """All of a standing that a worker's make-up depends on."""
+def _outlook(standing: Standing, clock: Clock, generation: str | None) -> tuple[str | int | None, ...]:
+    """All of a standing that a worker's make-up depends on.
+
+    When joining ends is part of it, so that each promotion makes all workers start anew: that is how it sees, by their
+    new member ids, that they have read what it noted.
+    """
     if generation is not None:
         return (standing.live, generation if generation in standing.others else None)
     joining = standing.joining(clock.now_ms())
-    return (standing.live, joining.name if joining is not None else None)
+    if joining is None:
+        return (standing.live,)
+    return (standing.live, joining.name, standing.lives[joining.name].joining_until_ms)
 
 
 def _watch(
     client: WeaviateClient,
     clock: Clock,
-    known: tuple[str | None, ...],
+    known: tuple[str | int | None, ...],
     generation: str | None,
     end: Callable[[], None],
     *,

@@ -20,11 +20,13 @@ from schemas.index.contract import Generation
 from streams import generations
 from streams.comparison import Comparison, compare, visible_documents
 from streams.generations import Standing
-from streams.index_parts import mark_of
 from streams.pipeline import index_stages, side_group, stage
 
 JOIN_S = 600.0
 """How long workers write to both generations for one promotion; if it dies on the way, they stop by themselves."""
+
+SETTLE_S = 3.0
+"""A worker sees a changed standing within 1 s, and ends."""
 
 READERS_S = 30.0
 """A reader may still be at the generation that was live so long ago: it knows the alias for 1 s, and asks a few times
@@ -83,10 +85,11 @@ class Rebuild:
 
         1. Wait until its group has read what the main group has, and hold the two generations against each other.
            Death after it: nothing has changed.
-        2. Note that it joins: the main group's workers start anew, and from then on write each change to it before
+        2. Note that it joins: the main groups' workers start anew, and from then on write each change to it before
            they write it to the live one and send the receipt.
            Death after it: they do so for at most JOIN_S, which costs time and harms nothing.
-        3. Once all of them do, wait until its own group has read to the end of the topic as it was at that moment.
+        3. Once all of them are new members of their groups, wait until its own group has read to the end of the topic
+           as it was at that moment.
            From here on it holds all that a receipt was ever sent for.
         4. Give the group of the generation that is live the main group's offsets, so that it stays fresh afterwards.
            Death after it: offsets that the next promotion overwrites.
@@ -97,13 +100,14 @@ class Rebuild:
         Raises RebuildRefused, BrokerUnavailable. timeout_s bounds each wait.
         """
         there = generations.standing(self.client)
-        if name != there.live:
-            self._switch(there, self._known(there, name), timeout_s)
-        else:
+        if name == there.live:
+            generations.note(self.client, there.live_generation, joining_until_ms=0)
             self.say(f"{name} is live already")
+            return
+        before = self._switch(there, self._known(there, name), timeout_s)
         generations.note(self.client, there.generations[name], joining_until_ms=0)
         self._until(
-            lambda: self._not_marked(mark_of(name)),
+            lambda: self._still_there(before),
             timeout_s,
             "index workers to start on it",
             f"{name} is live, but these index workers have not followed",
@@ -170,8 +174,8 @@ class Rebuild:
             )
         return found
 
-    def _switch(self, there: Standing, target: Generation, timeout_s: float) -> None:
-        """Steps 1 to 5 of promote."""
+    def _switch(self, there: Standing, target: Generation, timeout_s: float) -> dict[str, str]:
+        """Steps 1 to 5 of promote; the main groups' members at the switch."""
         old, group = there.live_generation, side_group(target.name)
         self._read_to(group, self._committed(max), timeout_s)
         self.say(f"holding {target.name} against {old.name}")
@@ -183,22 +187,26 @@ class Rebuild:
 
         until_ms = self.now_ms() + int(JOIN_S * 1000)
         generations.note(self.client, target, joining_until_ms=until_ms)
-        both = mark_of(old.name, target.name)
+        alone = self._members()
         self._until(
-            lambda: self._not_marked(both),
+            lambda: self._still_there(alone),
             timeout_s,
             "index workers to write to both",
             "these index workers do not write to both",
         )
+        # One that read the generations just before the note, and joined just after, ends within a second.
+        self.sleep(SETTLE_S)
         self._read_to(group, self.broker.offsets(self._topics), timeout_s)
 
         self.broker.set_committed(side_group(old.name), self._committed(min))
         now = generations.standing(self.client)
         # Workers stop writing to both at the end of JOIN_S: a promotion that took so long must not go on.
-        if self._not_marked(both) or now.live != old.name or self.now_ms() > until_ms - int(JOIN_S * 100):
+        if self._still_there(alone) or now.live != old.name or self.now_ms() > until_ms - int(JOIN_S * 100):
             raise RebuildRefused("workers or generations changed meanwhile: run it again")
         generations.note(self.client, target, replaced=old.name, promoted_ms=self.now_ms())
+        both = self._members()
         generations.point(self.client, target)
+        return both
 
     def _known(self, there: Standing, name: str) -> Generation:
         if name not in there.generations:
@@ -213,10 +221,13 @@ class Rebuild:
                 found.setdefault((lag.topic, lag.partition), []).append(lag.committed or 0)
         return {place: chosen(offsets) for place, offsets in found.items()}
 
-    def _not_marked(self, mark: str) -> list[str]:
-        """The main groups' members that do not run on these generations."""
-        members = {member for group in self._main for member in self.broker.members(group)}
-        return sorted(member for member in members if not member.endswith(mark))
+    def _members(self) -> dict[str, str]:
+        """The main groups' members now: client ids by member id."""
+        return {member: told for group in self._main for member, told in self.broker.member_ids(group).items()}
+
+    def _still_there(self, before: Mapping[str, str]) -> list[str]:
+        """Those of the members that have not been started anew, by client id."""
+        return sorted(told for member, told in self._members().items() if member in before)
 
     def _read_to(self, group: str, wanted: Offsets, timeout_s: float) -> None:
         """Wait until a group has read that far."""

@@ -191,13 +191,9 @@ def build_app(
     batch: int,
     within_s: float,
     instance: str,
-    client_id: str,
     lasting: bool,
 ) -> faust.App:
-    """The Faust app that reads these topics for this group. `run` starts it.
-
-    client_id is what the group's members list says of it, and may change from one start to the next.
-    """
+    """The Faust app that reads these topics for this group. `run` starts it."""
     # One that does not keep its place is missed until its session ends; it holds no model and never stalls for long.
     session_s = settings.stage.session_timeout_s if lasting else min(10.0, settings.stage.session_timeout_s)
     datadir = settings.home / "faust" / instance  # nothing of ours lies there, but Faust wants it
@@ -212,7 +208,7 @@ def build_app(
         topic_allow_declare=False,
         topic_disable_leader=True,
         agent_supervisor=CrashingSupervisor,
-        broker_client_id=client_id,
+        broker_client_id=instance,
         broker_commit_interval=0.5,
         broker_session_timeout=session_s,
         broker_heartbeat_interval=3.0,
