@@ -117,6 +117,7 @@ def work(name: str, settings: Settings, *, instance: str | None = None) -> None:
             loop=loop,
             settings=settings,
             batch=min(declared.batch, settings.index.batch_documents) if name == "index" else declared.batch,
+            lookahead=declared.lookahead,
             within_s=settings.index.batch_within_s,
             instance=instance,
             lasting=declared.lasting,

@@ -137,6 +137,10 @@ def test_status_of_a_home_without_a_stack_should_say_so_with_exit_code_3(
     found = json.loads(result.stdout)
     assert found["phase"] == "stopped"
     assert found["stages"]["index"] == {
-        "lag": None, "rate": None, "dead_letter_budget": None, "workers": [], "metrics": [],
+        "lag": None,
+        "rate": None,
+        "dead_letter_budget": None,
+        "workers": [],
+        "metrics": [],
     }
     assert found["freshness"] == {"p50": None, "p95": None}
