@@ -124,6 +124,7 @@ def work(name: str, settings: Settings, *, instance: str | None = None, generati
             loop=loop,
             settings=settings,
             batch=min(declared.batch, settings.index.batch_documents) if declared.lane else declared.batch,
+            lookahead=declared.lookahead,
             within_s=settings.index.batch_within_s,
             instance=instance,
             # One that is started for a while must not be missed for a session's time once it is gone.

@@ -18,7 +18,8 @@ from schemas.lanes import Lane
 class Stage:
     """One stage: its step is in steps/<name>.py, its workers share one consumer group, its lag is its queue.
 
-    reads are topics; row_changes: also the topic of every applied source. batch: records handed in at once.
+    reads are topics; row_changes: also the topic of every applied source. batch: records handed in at once. lookahead:
+    records that a worker which is behind looks through for later changes of the same documents (0: none).
     lasting: its workers keep their place in the group over a restart (static membership), so that one which is killed
     and started again goes on at once. A broker does not look at the subscription of such a member when it comes back,
     hence not for the stage whose topics change with the sources.
@@ -30,6 +31,7 @@ class Stage:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     batch: int
+    lookahead: int = 0
     row_changes: bool = False
     lasting: bool = True
     lane: Lane | None = None
@@ -50,12 +52,20 @@ STAGES = (
         lasting=False,
     ),
     Stage("parse", reads=("uploads",), writes=("documents", "receipts", "dead-letters"), batch=4),
-    Stage("index", reads=("documents",), writes=("receipts", "embeddings", "dead-letters"), batch=100, lane=Lane.LIVE),
+    Stage(
+        "index",
+        reads=("documents",),
+        writes=("receipts", "embeddings", "dead-letters"),
+        batch=100,
+        lookahead=2_000,
+        lane=Lane.LIVE,
+    ),
     Stage(
         "index-bulk",
         reads=("documents",),
         writes=("receipts", "embeddings", "dead-letters"),
         batch=20,
+        lookahead=2_000,
         lane=Lane.BULK,
     ),
 )

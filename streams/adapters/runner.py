@@ -18,18 +18,23 @@ from typing import Any, Protocol, cast
 
 import faust
 import structlog
-from faust.exceptions import ConsumerNotStarted
+from aiokafka.errors import KafkaError
+from faust.types import TP
 from mode import CrashingSupervisor
 
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.registry import RegistryUnavailable
+from streams.adapters.gathering import Gathering, Partition, units
 from streams.core.budget import LetterBudget
 from streams.core.letters import Place
 from streams.core.outcomes import PASSED_OVER, Done, Outcome, Rejected, Retry
 from streams.ports import Inbound, Misconfigured, PermanentFailure, Step, TemporaryFailure
 
 log = structlog.get_logger()
+
+_ENDS_S = 5.0
+"""Longest wait for the broker's word on how much more there is."""
 
 
 class Parking(Protocol):
@@ -189,11 +194,12 @@ def build_app(
     loop: Loop,
     settings: Settings,
     batch: int,
+    lookahead: int,
     within_s: float,
     instance: str,
     lasting: bool,
 ) -> faust.App:
-    """The Faust app that reads these topics for this group. `run` starts it."""
+    """The Faust app that reads these topics for this group. `run` starts it. lookahead: as Stage.lookahead."""
     # One that does not keep its place is missed until its session ends; it holds no model and never stalls for long.
     session_s = settings.stage.session_timeout_s if lasting else min(10.0, settings.stage.session_timeout_s)
     datadir = settings.home / "faust" / instance  # nothing of ours lies there, but Faust wants it
@@ -224,9 +230,18 @@ def build_app(
     channel = app.topic(*topics, key_serializer="raw", value_serializer="raw", allow_empty=True)
 
     async def read(stream: Any) -> None:
-        async for events in stream.noack_take(batch, within=within_s):
+        takes = stream.noack_take(batch, within=within_s)
+        gathering: Gathering[Any] = Gathering(
+            takes, lambda event: event.message, lambda places: _ends(app, places), take=batch, most=lookahead
+        )
+        while True:
             try:
-                await loop.settle([_inbound(event.message) for event in events])
+                events = await gathering.next()
+            except StopAsyncIteration:
+                return
+            try:
+                for unit in units([_inbound(event.message) for event in events], batch):
+                    await loop.settle(unit)
             except Exception:  # nothing may leave this body: Faust would acknowledge
                 log.exception("stopping", stage=loop.step.name)
                 os._exit(70)
@@ -237,12 +252,13 @@ def build_app(
     return app
 
 
-def assigned(app: faust.App) -> set[tuple[str, int]]:
-    """The (topic, partition) pairs that this worker reads now; none before its consumer runs."""
+async def _ends(app: faust.App, places: Sequence[Partition]) -> dict[Partition, int]:
+    """The next offset of each partition as the broker knows it now; nothing if it does not say in time."""
     try:
-        return {(place.topic, place.partition) for place in app.consumer.assignment()}
-    except ConsumerNotStarted:
-        return set()
+        found = await asyncio.wait_for(app.consumer.highwaters(*(TP(*place) for place in places)), _ENDS_S)
+    except (TimeoutError, KafkaError):
+        return {}
+    return {(place.topic, place.partition): end for place, end in found.items()}
 
 
 def run(app: faust.App) -> None:

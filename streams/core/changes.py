@@ -172,6 +172,10 @@ def _values(spec: SourceSpec, row: Row, fetched: Mapping[str, Any] | None) -> di
                 if fetched is None or column not in fetched:
                     raise NotAChange(f"column {column!r} was left alone and its value could not be found")
                 value = fetched[column]
+        if isinstance(value, Mapping) or (
+            isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value)
+        ):
+            raise NotAChange(f"column {column!r} is of a type that does not read as text; {spec.name!r} uses it")
         values[column] = value
     return values
 

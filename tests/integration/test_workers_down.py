@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import psutil
 import pytest
 
 from streams.pipeline import STAGES
 from tests.support.client import eventually
 from tests.support.product import Product
 from tests.support.quiesce import Receipts, quiesce
-from tests.support.standing import standing_still
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240, func_only=True)]
 
 UPLOADS, EVENTS = 5, 7
+
+
+@contextmanager
+def standing_still(product: Product) -> Iterator[None]:
+    """Every worker stopped (SIGSTOP), and let go on again whatever happens."""
+    workers = [psutil.Process(product.process(stage.name)["pid"]) for stage in STAGES]
+    try:
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGSTOP)
+        eventually(lambda: all(worker.status() == psutil.STATUS_STOPPED for worker in workers), 10)
+        yield
+        assert all(worker.status() == psutil.STATUS_STOPPED for worker in workers), "a worker went on"
+    finally:
+        for worker in workers:
+            if worker.is_running():
+                os.kill(worker.pid, signal.SIGCONT)
 
 
 def depth(product: Product, stage: str) -> float:
@@ -30,7 +50,7 @@ def test_apis_serve_while_all_workers_stand_still_and_all_is_caught_up_later(
     quiesce(product, receipts, [first])
     eventually(lambda: all(depth(product, stage.name) == 0 for stage in STAGES), 30)
 
-    with standing_still(product, *(stage.name for stage in STAGES)):
+    with standing_still(product):
         positions = [client.publish(f"event-{n}", f"Said to nobody: eventword{n}.", base) for n in range(EVENTS)]
         uploads = [client.upload(f"file-{n}.txt", f"Filed: fileword{n}.".encode(), base) for n in range(UPLOADS)]
         positions += [answer["position"] for answer in uploads]

@@ -18,8 +18,9 @@ from pydantic import ValidationError
 
 from tests.scenarios.acts import do_act, refuse_and_mend
 from tests.scenarios.model import Act, Checks, Scenario, Step, load_scenarios
+from tests.support.client import eventually
 from tests.support.product import Product
-from tests.support.quiesce import Receipts
+from tests.support.quiesce import Receipts, queue_depths
 from tests.support.source import Captured, TableSource, new_source
 
 FOLDER = Path(__file__).parent
@@ -64,8 +65,9 @@ def applied(request: pytest.FixtureRequest, product: Product, receipts: Receipts
 @pytest.mark.timeout(300, func_only=True)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_the_index_follows_the_table(scenario: Scenario, applied: Applied, product: Product) -> None:
-    for other in applied.values():
-        other.exception(240)  # all are applied before the first is played: nobody else embeds meanwhile
+    # All are applied, and their snapshots indexed, before the first is played: nobody else embeds meanwhile.
+    topics = {other.result().spec.topic for other in applied.values() if other.exception(240) is None}
+    eventually(lambda: not any(queue_depths(product, topics & product.topics.partitions().keys()).values()), SETTLE_S)
     source = applied[scenario.name].result()
     if scenario.snapshot.changes is not None:
         settled = source.settle(scenario.snapshot.changes, SETTLE_S)

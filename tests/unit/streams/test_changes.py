@@ -141,6 +141,13 @@ def test_a_compound_key_names_the_document() -> None:
     assert row_change("t", spec, row, ORIGIN).document_id == "articles:x,1"
 
 
+@pytest.mark.parametrize("value", [{"x": 1.0, "y": 2.0}, [{"x": 1.0}]])
+def test_a_value_that_comes_in_pieces_is_no_text(value: Any) -> None:
+    """A column became a point, say: its parts written down would be found as if somebody had said them."""
+    with pytest.raises(NotAChange, match="'title' is of a type that does not read as text"):
+        change(SPEC, "c", None, {**ROW, "title": value})
+
+
 def test_null_columns_are_empty_text() -> None:
     """NULL is not the word None."""
     assert change(SPEC, "c", None, {**ROW, "title": None, "body": None}).text == ""
