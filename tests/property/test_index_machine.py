@@ -215,6 +215,24 @@ def test_a_refused_document_is_rejected_and_its_neighbours_are_indexed() -> None
     assert differences(scan_fake(index), expected) == []
 
 
+def test_a_newer_version_is_whole_though_one_before_it_was_written_and_ended_meanwhile() -> None:
+    """Another lane's writer takes a version between, in full, after the newest was planned and before it is written."""
+    index = FakeIndex()
+    first, second = "one two three.\n\nfour five six seven.", "nothing of it is left."
+    make_step(index).handle_now([inbound(make_change("a", 1, first))])
+    newest = f"{first}\n\neight nine ten eleven."
+
+    def between(name: str) -> None:
+        if name == "write_chunks":
+            index.before_call = lambda _: None
+            make_step(index).handle_now([inbound(make_change("a", 2, second))])
+
+    index.before_call = between
+    make_step(index).handle_now([inbound(make_change("a", 3, newest))])
+
+    assert differences(scan_fake(index), {"t/kb/a": newest}) == []
+
+
 @pytest.mark.parametrize("step", ["write_chunks", "write_manifests", "manifests", "retire"])
 def test_a_reader_never_sees_a_mixed_version(step: str) -> None:
     """Stopped before any call of the commit, the visible text is the old version whole or the new one whole."""
