@@ -40,10 +40,14 @@ class StoredChunk:
 
 @dataclass(frozen=True)
 class DocumentPlan:
-    """What the newest of some changes does: its manifest, and the objects to write before it."""
+    """What the newest of some changes does: its manifest, and the objects to write before it.
+
+    basis: the newest manifest that the index held when this was planned; unchanged chunks are its objects.
+    """
 
     manifest: Manifest
     new: tuple[NewChunk, ...]
+    basis: Manifest | None = None
 
     @property
     def reused(self) -> int:
@@ -75,6 +79,7 @@ def plan_document(
     return DocumentPlan(
         manifest=manifest,
         new=tuple(item for item in new.values() if item.id in listed),
+        basis=known,
     )
 
 
@@ -95,6 +100,7 @@ def marks(
     barriers: Mapping[str, Manifest],
     strays: Collection[StoredChunk],
     mine: Mapping[str, bool],
+    bases: Collection[Manifest] = (),
 ) -> Marks:
     """What is to be marked, given every manifest not yet superseded of some documents.
 
@@ -102,6 +108,9 @@ def marks(
     document's newest manifest lists them. strays are unretired objects of versions that never got, or will not get, a
     manifest (a writer died before it); they go unless they are listed. mine: the chunks that this writer has marked
     (True: retired), to be marked anew where somebody's newer manifest says otherwise.
+
+    bases: what this writer's own versions were planned on. Another may have superseded it since, with a version
+    between the two, and have ended its work already: then nobody else would see that it retired what is listed now.
 
     Two writers may have planned on one state, the older version of which drops a chunk that the newer keeps. The
     older one's writer, not seeing the newer yet, retires it. Whoever sees both revives it.
@@ -121,7 +130,7 @@ def marks(
     dropped = {identifier for manifest in gone for identifier in manifest.chunk_ids}
     dropped |= {stray.id for stray in strays} | {identifier for identifier, retired in mine.items() if not retired}
     hidden = {identifier for identifier, retired in mine.items() if retired}
-    for manifest in gone:
+    for manifest in [*gone, *bases]:
         if manifest.document in visible:
             last = best[manifest.document]
             between = [

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from schemas.index.manifest import Manifest
 from schemas.records import Receipt
 from streams.core.versions import DocumentPlan, NewChunk, StoredChunk, marks
 from streams.failpoints import failpoint
@@ -89,7 +90,8 @@ def commit(
     searchable_ms = clock.now_ms()
     failpoint("after_manifests")
     strays = index.unretired(batch.tenant, batch.suspects) if batch.suspects else []
-    mark(batch.tenant, batch.touched, batch.sources, strays, index=index, at_ms=searchable_ms)
+    bases = [plan.basis for plan in batch.plans if plan.basis is not None]
+    mark(batch.tenant, batch.touched, batch.sources, strays, bases, index=index, at_ms=searchable_ms)
     failpoint("after_retire")
     outbox.publish(receipts(searchable_ms), [])
     failpoint("after_receipts")
@@ -101,6 +103,7 @@ def mark(
     documents: Collection[str],
     sources: Collection[str],
     strays: Collection[StoredChunk],
+    bases: Collection[Manifest] = (),
     *,
     index: IndexStore,
     at_ms: int,
@@ -112,14 +115,14 @@ def mark(
     mine: dict[str, bool] = {}
     for _ in range(_LOOKS):
         current, barriers = index.manifests(tenant, documents, sources)
-        found = marks(current, barriers, strays, mine)
+        found = marks(current, barriers, strays, mine, bases)
         if not found:
             return
         if found.retire or found.supersede:
             index.retire(tenant, found.retire, found.supersede, at_ms)
         if found.revive:
             index.revive(tenant, found.revive)
-        strays = ()
+        strays = bases = ()
         mine |= dict.fromkeys(found.retire, True) | dict.fromkeys(found.revive, False)
     raise TemporaryFailure("other writers keep changing the same documents")
 

@@ -131,16 +131,23 @@ class IndexStep:
             return rest | dict.fromkeys(refused, error.outcome)
         except Exception as error:  # noqa: BLE001  a defect of ours, too: isolate the change that meets it
             failure = outcome_of(error)
-        if len(changes) == 1 or (isinstance(failure, Retry) and not failure.limited):
+        if isinstance(failure, Retry) and not failure.limited:
+            return dict.fromkeys(changes, failure)
+        return self._apart(tenant, changes, failure)
+
+    def _apart(self, tenant: str, changes: dict[int, DocumentChange], failure: Outcome) -> dict[int, Outcome]:
+        """The failure is that of one change: found by halves, and of one document's versions each for itself.
+
+        The other versions are good, and one of them may be what is to be seen.
+        """
+        if len(changes) == 1:
             return dict.fromkeys(changes, failure)
         documents = sorted({change.key for change in changes.values()})
-        if len(documents) == 1:
-            # One version is at fault, and nothing says which: the others are good, and may be what is to be seen.
-            alone = [self._settle(tenant, {at: change}) for at, change in changes.items()]
-            return {at: outcome for settled in alone for at, outcome in settled.items()}
         half = set(documents[: len(documents) // 2])
-        outcomes = self._settle(tenant, {at: c for at, c in changes.items() if c.key in half})
-        return outcomes | self._settle(tenant, {at: c for at, c in changes.items() if c.key not in half})
+        parts = [{at: c for at, c in changes.items() if (c.key in half) is first} for first in (True, False)]
+        if len(documents) == 1:
+            parts = [{at: change} for at, change in changes.items()]
+        return {at: outcome for part in parts for at, outcome in self._settle(tenant, part).items()}
 
     def _process(self, tenant: str, changes: dict[int, DocumentChange]) -> dict[int, Outcome]:
         barriers = [change for change in changes.values() if change.operation is Operation.BARRIER]

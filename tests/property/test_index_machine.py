@@ -1,17 +1,15 @@
-"""Random histories against the index stage with a fake store: crashes at every step, redelivery, reordering, zombies.
+"""The index stage alone, with a fake store: what an operation costs, what a failure costs, what a reader sees amid one.
 
-The oracle is a plain model: for each document the change that no other one beats.
+Whole histories, with crashes, redelivery and zombies, are in `tests/simulation`.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
@@ -149,59 +147,6 @@ class Crash(BaseException):
     """The process died."""
 
 
-def run_history(changes: list[DocumentChange], seed: int) -> FakeIndex:
-    """Deliver every change at least once: in random order and batches, twice now and then, with deaths and zombies."""
-    rng = random.Random(seed)
-    index = FakeIndex()
-    pending = [inbound(change, offset) for offset, change in enumerate(changes)]
-    if rng.random() < 0.5:
-        rng.shuffle(pending)
-    held: list[list[Inbound]] = []  # batches of a worker that was paused: handed in later, after newer ones
-    while pending or held:
-        if held and (not pending or rng.random() < 0.3):
-            queue, batch = held, held.pop(rng.randrange(len(held)))
-        else:
-            queue, batch = None, pending[: rng.randint(1, 5)]
-            if rng.random() < 0.2:
-                held.append(batch)
-                if rng.random() < 0.5:
-                    pending = pending[len(batch) :]
-                    continue
-        countdown = rng.randint(0, 12)
-
-        def may_fail(_: str) -> None:
-            nonlocal countdown
-            countdown -= 1
-            if countdown == 0:
-                raise rng.choice([Crash(), TemporaryFailure("away")])
-
-        index.before_call = may_fail
-        try:
-            outcomes = make_step(index).handle_now(batch)
-            again = any(isinstance(outcome, Retry) for outcome in outcomes)
-        except Crash:
-            again = True
-        if again and queue is not None:
-            queue.append(batch)  # not acknowledged: the same batch comes again
-        if not again:
-            assert all(isinstance(outcome, Done) for outcome in outcomes)
-            if queue is None:
-                pending = pending[len(batch) :]
-    index.before_call = lambda _: None
-    return index
-
-
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(histories())
-def test_index_equals_the_model_after_any_history(drawn: tuple[list[DocumentChange], int]) -> None:
-    """Whatever dies, comes twice, late or in another order: at rest the index is the model, exactly."""
-    changes, seed = drawn
-
-    index = run_history(changes, seed)
-
-    assert differences(scan_fake(index), model(changes)) == []
-
-
 @pytest.mark.parametrize(
     "meanwhile",
     [
@@ -225,33 +170,6 @@ def test_a_try_that_died_leaves_no_stray_whatever_came_before_the_next(meanwhile
     make_step(index).handle_now([inbound(change)])
 
     assert differences(scan_fake(index), model([change, meanwhile])) == []
-
-
-@settings(max_examples=200, deadline=None)
-@given(histories(), st.integers(1, 10))
-def test_two_writers_at_once_leave_what_the_newest_says(drawn: tuple[list[DocumentChange], int], at: int) -> None:
-    """A worker that was paused in its commit and wakes after its successor has written can undo nothing."""
-    changes, seed = drawn
-    rng = random.Random(seed)
-    index = FakeIndex()
-    split = rng.randint(0, len(changes))
-    first = [inbound(change) for change in changes[:split]]
-    second = [inbound(change) for change in changes[split:]]
-    calls = 0
-
-    def interleave(_: str) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == at:
-            index.before_call = lambda _: None
-            make_step(index).handle_now(second)
-
-    index.before_call = interleave
-    make_step(index).handle_now(first)
-    index.before_call = lambda _: None
-    make_step(index).handle_now(second)
-
-    assert differences(scan_fake(index), model(changes)) == []
 
 
 def test_unchanged_text_is_never_embedded_again() -> None:
@@ -320,6 +238,24 @@ def test_a_refused_document_is_rejected_and_its_neighbours_are_indexed() -> None
     assert [type(outcome).__name__ for outcome in outcomes] == ["Done"] * 5 + ["Rejected"] + ["Done"] * 6
     expected = {change.key: change.text or "" for change in changes if change.document_id != "d5"}
     assert differences(scan_fake(index), expected) == []
+
+
+def test_a_newer_version_is_whole_though_one_before_it_was_written_and_ended_meanwhile() -> None:
+    """Another lane's writer takes a version between, in full, after the newest was planned and before it is written."""
+    index = FakeIndex()
+    first, second = "one two three.\n\nfour five six seven.", "nothing of it is left."
+    make_step(index).handle_now([inbound(make_change("a", 1, first))])
+    newest = f"{first}\n\neight nine ten eleven."
+
+    def between(name: str) -> None:
+        if name == "write_chunks":
+            index.before_call = lambda _: None
+            make_step(index).handle_now([inbound(make_change("a", 2, second))])
+
+    index.before_call = between
+    make_step(index).handle_now([inbound(make_change("a", 3, newest))])
+
+    assert differences(scan_fake(index), {"t/kb/a": newest}) == []
 
 
 @pytest.mark.parametrize("step", ["write_chunks", "write_manifests", "manifests", "retire"])

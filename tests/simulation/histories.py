@@ -97,6 +97,8 @@ def drawn(seed: int) -> History:
         slice_texts=rng.choice((1, 2, 3, 256)),
         drain=rng.randrange(1 << 30),
     )
+    if rng.random() < 0.3:
+        return History(shape, _hot(rng))
     poison = rng.random() < 0.3
     focus = rng.choice(("cards", "notes", "both", "none"))
     actions: list[Action] = []
@@ -112,6 +114,34 @@ def drawn(seed: int) -> History:
             actions.append(_trouble(rng))
             actions.append(("run", rng.randrange(8), rng.choice((0, 1, 2, 3, 5, 8, 20, 60))))
     return History(shape, actions)
+
+
+def _hot(rng: random.Random) -> list[Action]:
+    """One document that changes to and fro, its writers stopped and killed amid each other's marks."""
+    hot = rng.sample(WORDS, 3)
+    table = rng.choice(("", "", "cards"))
+    actions: list[Action] = []
+    first = sum(rng.choice((1, 2)) for _ in range(2))
+    for _ in range(rng.randint(3, 9)):
+        text = "\n\n".join(rng.sample(hot, rng.randint(1, 3)))
+        if not table:
+            actions.append(("publish", "t", "a", None if rng.random() < 0.15 else text))
+        elif rng.random() < 0.2:
+            actions.append(("truncate", table))
+        else:
+            actions.append(("put", table, "0", {"body": text}))
+        if table:
+            actions.append(("send", table, 2))
+        actions.append(("run", 0, 60))
+        actions.append(("run", 1, 60))
+        for _ in range(rng.randint(1, 5)):
+            worker = first + rng.randrange(5)
+            if rng.random() < 0.25:
+                actions.append(("fault", worker, "dies", rng.randint(1, 30), 1))
+            if rng.random() < 0.1:
+                actions.append(("expel", worker))
+            actions.append(("run", worker, rng.choice((1, 2, 4, 6, 8, 10, 12, 16, 40))))
+    return actions
 
 
 def _change(rng: random.Random, focus: str, poison: bool) -> Action:

@@ -60,7 +60,7 @@ class World:
         self.codec = RememberingCodec(thorough=shape.thorough)
         self.metrics = _metrics()
         self.stores = {tenant: FakeIndex() for tenant in TENANTS}
-        self.judge = Judge(self.stores)
+        self.judge = Judge(self.stores, marks_race=bool(shape.workers.get("bulk")) or shape.partitions > 1)
         captured = {spec.topic: 2 for spec in SPECS.values()}
         topics = {"events": 2, "uploads": 1, "documents": shape.partitions}
         self.broker = Broker(
@@ -263,6 +263,7 @@ class World:
         self._settle_junk()
         self.judge.verdict()
         self._same_as_tables()
+        self.counts["holes"] = self.judge.holes
 
     def close(self) -> None:
         """End every worker, so that its thread is free for the next history."""
