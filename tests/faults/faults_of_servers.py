@@ -24,8 +24,6 @@ from tests.faults.processes import assignment
 from tests.faults.world import World
 from tests.support.client import eventually
 
-SERVERS = ("kafka", "registry", "connect", "weaviate", "postgres")
-OWN = ("capture", "parse", "index", "upload", "query", "lag-exporter")
 HONEST_S = 12.0
 
 
@@ -142,16 +140,17 @@ def registry_killed(world: World, rng: random.Random) -> Bite:
 
 def all_at_once(world: World, rng: random.Random) -> Bite:
     """F50: every server frozen one by one and let go in another order; then everything killed at once."""
-    frozen = {}
-    for name in rng.sample(SERVERS, len(SERVERS)):
+    servers, frozen = world.processes.servers(), {}
+    for name in rng.sample(servers, len(servers)):
         frozen[name] = world.processes.stop(name)
         world.healing.callback(world.processes.go_on, frozen[name])
         time.sleep(rng.uniform(0.2, 1.5))
-    for name in rng.sample(SERVERS, len(SERVERS)):
+    for name in rng.sample(servers, len(servers)):
         world.processes.go_on(frozen[name])
         time.sleep(rng.uniform(0.2, 1.5))
     world.progress(within_s=120)
-    everything = rng.sample([*SERVERS, *OWN], len(SERVERS) + len(OWN))
+    everything = [*servers, *world.processes.own()]
+    rng.shuffle(everything)
     pids = {name: world.processes.live(name) for name in everything}
     for name, pid in pids.items():
         world.processes.down.add(name)

@@ -51,6 +51,14 @@ class Processes:
         self.down.clear()
         self._restarts = {name: int(record["restarts"]) for name, record in self._records().items()}
 
+    def servers(self) -> list[str]:
+        """The names of the servers."""
+        return sorted(self._stack.state()["servers"])
+
+    def own(self) -> list[str]:
+        """The names of our own processes."""
+        return sorted(self._stack.state()["processes"])
+
     def live(self, name: str, *, other_than: int | None = None, within_s: float = BACK_S) -> int:
         """The id of the process of this name, once one serves that is another than `other_than`."""
         return int(self._stack.wait_ready(name, within_s, other_than_pid=other_than)["pid"])

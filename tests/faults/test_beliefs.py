@@ -56,7 +56,7 @@ def test_a_version_that_goes_back_is_seen() -> None:
 
 
 def test_a_version_older_than_a_receipt_before_the_question_is_seen() -> None:
-    beliefs = told(receipt("v2"), receipt("v1", ReceiptStage.SUPERSEDED))
+    beliefs = told(receipt("v2"), receipt("v1"), receipt("v3", ReceiptStage.SUPERSEDED))
 
     beliefs.shown("d", "v1", beliefs.floor())
 

@@ -100,7 +100,7 @@ def open_world(counted: CountedStack, product: Product, receipts: Receipts, rng:
         # Workers end and start anew for a new source: not to be met in the middle of the first fault.
         world.close_books()
         source.settle(1, SETTLED_S)
-        for name in ("capture", "parse", "index", "upload", "query"):
+        for name in world.processes.own():
             world.processes.live(name)
         yield world
 
