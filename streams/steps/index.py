@@ -41,6 +41,9 @@ _SLICE_TEXTS = 256
 _GROUP_BYTES = 4_194_304
 """Records decoded, planned and committed together (4 MiB): a hundred large documents do not lie in memory at once."""
 
+_ONE_DOCUMENT = 8
+"""Times as many bytes of one document's records stay together: a hot row is indexed once, not once for each group."""
+
 
 class _Refused(Exception):
     """These versions (by document) will never be taken; their neighbours may."""
@@ -325,7 +328,7 @@ def _ended(change: DocumentChange, barrier: Manifest | None) -> bool:
 def _groups(batch: Sequence[Inbound], most_bytes: int) -> Iterable[list[int]]:
     """The batch's records (by place) in groups of about so many bytes; a document's records stay together, in order.
 
-    Only the records of one document that are too large together are parted: then more than its newest version is
+    Only the records of one document that are far too large together are parted: then more than its newest version is
     indexed, one after the other, which is right as well, and bounded.
     """
     by_key: dict[bytes | None, list[int]] = defaultdict(list)
@@ -340,7 +343,7 @@ def _groups(batch: Sequence[Inbound], most_bytes: int) -> Iterable[list[int]]:
             group, held = [], 0
         for at in places:
             size = len(batch[at].value or b"")
-            if group and held + size > most_bytes:
+            if group and held + size > _ONE_DOCUMENT * most_bytes:
                 yield group
                 group, held = [], 0
             group.append(at)

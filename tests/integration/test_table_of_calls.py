@@ -189,7 +189,8 @@ def test_a_hot_row_is_indexed_once_however_often_it_changed_while_the_worker_sto
     which = [at for at, receipt in enumerate(ended) if receipt in indexed]
     print(f"hot row: of {HOT_UPDATES} updates {which} indexed, {len(superseded)} superseded, {cost}")
     assert (len(indexed), len(superseded)) == (1, HOT_UPDATES - 1)
-    assert cost == Cost(1, 1, 1)
+    # At the model server a worker that starts may also ask for the length of a vector, by a word of its own.
+    assert (sum(receipt.embedded for receipt in ended), cost.written, cost.retired) == (1, 1, 1)
 
 
 @contextmanager
