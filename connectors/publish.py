@@ -15,11 +15,16 @@ from connectors.document_body import DocumentRefused, parse_published, to_event
 from runtime.producer import ConfirmedProducer, Delivery, Outgoing
 from runtime.topic_tail import TopicTail
 from schemas.codec import Codec
+from schemas.lanes import Lane
 from schemas.records import Event, Receipt, ReceiptStage
 
 TOPIC = "events"
 BATCH = 500
 """Records sent before their deliveries are awaited: bounds what an interrupted command leaves unsaid."""
+
+
+LIVE_AT_ONCE = 200
+"""Events published together above which they are a load: they take the bulk lane, and hold back nobody's edit."""
 
 
 class LinesRefused(ValueError):
@@ -68,9 +73,10 @@ def read_lines(
 
 def publish_events(producer: ConfirmedProducer, codec: Codec, events: Sequence[Event]) -> Iterator[list[Published]]:
     """Publish in order; yields what became durable, batch by batch. Raises DeliveryFailed."""
+    headers = [Lane.BULK.header] if len(events) > LIVE_AT_ONCE else []
     for start in range(0, len(events), BATCH):
         batch = events[start : start + BATCH]
-        records = [Outgoing(TOPIC, event.key.encode(), codec.encode(TOPIC, event)) for event in batch]
+        records = [Outgoing(TOPIC, event.key.encode(), codec.encode(TOPIC, event), headers) for event in batch]
         deliveries: list[Delivery] = producer.send(records)
         yield [Published(event.id, delivery.position) for event, delivery in zip(batch, deliveries, strict=True)]
 

@@ -142,6 +142,15 @@ class Index(_Section):
     )
 
 
+class Lanes(_Section):
+    """What goes to the bulk lane of the index stage, so that nobody's single edit waits for it."""
+
+    large_text: int = Field(250_000, ge=1, description="Characters above which a document is bulk: about 300 chunks.")
+    burst: int = Field(200, ge=1, description="Changes of one source at once that are still live.")
+    per_second: float = Field(20, gt=0, description="Changes of one source a second that stay live.")
+    bulk_nice: int = Field(10, ge=0, le=19, description="By how much a bulk worker gives way to other processes.")
+
+
 class Stage(_Section):
     """What all stages share."""
 
@@ -192,6 +201,7 @@ class Settings(_Section):
     query: QueryApi = QueryApi()
     parse: Parse = Parse()
     index: Index = Index()
+    lanes: Lanes = Lanes()
     stage: Stage = Stage()
     metrics: Metrics = Metrics()
     lag_exporter: LagExporter = LagExporter()

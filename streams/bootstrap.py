@@ -22,11 +22,13 @@ from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings
 from runtime.topics import Topics
 from schemas.codec import Codec
+from schemas.lanes import Lane
 from schemas.registry import Registry
 from streams.adapters import probe
 from streams.adapters.outbox import KafkaOutbox
 from streams.adapters.runner import Loop, assigned, build_app, run
 from streams.adapters.watchdog import Watchdog
+from streams.core.lanes import LaneRules
 from streams.pipeline import Stage, side_group, stage
 from streams.ports import Step
 
@@ -75,6 +77,8 @@ def work(name: str, settings: Settings, *, instance: str | None = None, generati
     itself when that generation goes live or away. Raises the errors of what cannot be reached at start.
     """
     declared = stage(name)
+    if declared.lane is Lane.BULK:
+        os.nice(settings.lanes.bulk_nice)
     group = declared.group if generation is None else side_group(generation)
     named = name if generation is None else f"{name}-{generation}"
     instance = instance or f"{named}-{socket.gethostname()}-1"
@@ -102,7 +106,7 @@ def work(name: str, settings: Settings, *, instance: str | None = None, generati
             topics=parts.topics,
             loop=loop,
             settings=settings,
-            batch=min(declared.batch, settings.index.batch_documents) if name == "index" else declared.batch,
+            batch=min(declared.batch, settings.index.batch_documents) if declared.lane else declared.batch,
             within_s=settings.index.batch_within_s,
             instance=instance,
             # One that is started for a while must not be missed for a session's time once it is gone.
@@ -157,7 +161,7 @@ def _capture(given: _Given) -> _Parts:
     known = sources.start(settings.kafka.request_timeout_s)
     sources.watch(known, _end_cleanly)
     dsn = settings.postgres.dsn.get_secret_value() if settings.postgres.dsn else None
-    step = CaptureStep(codec, given.outbox, PostgresRows(dsn), WallClock(), known)
+    step = CaptureStep(codec, given.outbox, PostgresRows(dsn), WallClock(), known, lane_rules(settings))
     return _Parts(step, (*given.declared.reads, *known), [sources.close])
 
 
@@ -180,6 +184,7 @@ def _parse(given: _Given) -> _Parts:
         clock=WallClock(),
         folder=settings.spool,
         deadline_s=settings.parse.timeout_s,
+        lanes=lane_rules(settings),
     )
     return _Parts(step, given.declared.reads, [])
 
@@ -196,6 +201,9 @@ def _index(given: _Given) -> _Parts:
         instance=given.instance,
         generation=given.generation,
         end=_end_cleanly,
+        # A side worker reads all lanes: its group is the generation's only one.
+        lane=given.declared.lane if given.generation is None else None,
+        name=given.declared.name,
     )
     return _Parts(made.step, given.declared.reads, [made.close], made.outbox)
 
@@ -204,8 +212,15 @@ def _end_cleanly() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def lane_rules(settings: Settings) -> LaneRules:
+    """What parts bulk from live, as the settings say; nothing is used up yet."""
+    given = settings.lanes
+    return LaneRules(large_text=given.large_text, burst=given.burst, per_second=given.per_second)
+
+
 _PARTS: dict[str, Callable[[_Given], _Parts]] = {
     "capture": _capture,
     "parse": _parse,
     "index": _index,
+    "index-bulk": _index,
 }

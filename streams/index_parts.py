@@ -20,6 +20,7 @@ from runtime.settings import Settings
 from runtime.weaviate import connect
 from schemas.codec import Codec
 from schemas.index.contract import Generation
+from schemas.lanes import Lane
 from streams import generations
 from streams.adapters.outbox import KafkaOutbox, QuietOutbox
 from streams.adapters.vector_log import KafkaVectorLog, Patience
@@ -60,9 +61,13 @@ def index_parts(
     clock: Clock,
     instance: str,
     generation: str | None,
+    lane: Lane | None,
+    name: str,
     end: Callable[[], None],
 ) -> IndexParts:
-    """The parts for the live generation, or for the one named. end: ends the process, called from a thread.
+    """The parts for the live generation, or for the one named. lane, name: as IndexStep has them.
+
+    end: ends the process, called from a thread.
 
     Raises NoLiveGeneration, NotBeside, WrongModel, EmbeddingMisconfigured, and what cannot be reached.
     """
@@ -81,6 +86,8 @@ def index_parts(
             generation=target.name,
             parameters=generations.parameters_of(target),
             vector_log=vectors,
+            lane=lane,
+            name=name,
         )
 
     def vectors_of(target: Generation, patience: Patience | None = None) -> KafkaVectorLog:

@@ -2,7 +2,7 @@
 
     rows ---Debezium--> cdc.* ----+
     source systems ---> events ---+--> capture --+
-    people ----------> uploads ---> parse -------+--> documents --> index --> Weaviate, receipts
+    people ----------> uploads ---> parse -------+--> documents --> index, index-bulk --> Weaviate, receipts
 
 Worker, lag exporter, compose file and documentation are built from this list or checked against it.
 """
@@ -10,6 +10,8 @@ Worker, lag exporter, compose file and documentation are built from this list or
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from schemas.lanes import Lane
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Stage:
     lasting: its workers keep their place in the group over a restart (static membership), so that one which is killed
     and started again goes on at once. A broker does not look at the subscription of such a member when it comes back,
     hence not for the stage whose topics change with the sources.
+    lane: of the records it reads, it handles those of this lane and passes over the others. The index stage's two
+    lanes share one step; the bulk lane's worker gives way to all other processes of its machine.
     """
 
     name: str
@@ -28,6 +32,7 @@ class Stage:
     batch: int
     row_changes: bool = False
     lasting: bool = True
+    lane: Lane | None = None
 
     @property
     def group(self) -> str:
@@ -45,7 +50,14 @@ STAGES = (
         lasting=False,
     ),
     Stage("parse", reads=("uploads",), writes=("documents", "receipts", "dead-letters"), batch=4),
-    Stage("index", reads=("documents",), writes=("receipts", "embeddings", "dead-letters"), batch=100),
+    Stage("index", reads=("documents",), writes=("receipts", "embeddings", "dead-letters"), batch=100, lane=Lane.LIVE),
+    Stage(
+        "index-bulk",
+        reads=("documents",),
+        writes=("receipts", "embeddings", "dead-letters"),
+        batch=20,
+        lane=Lane.BULK,
+    ),
 )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.index.manifest import Manifest
+from schemas.lanes import Lane
 from schemas.records import DocumentChange, Embedding, Position, Receipt
 from streams.core.outcomes import Outcome, Rejected
 from streams.core.versions import NewChunk, StoredChunk
@@ -138,8 +139,8 @@ class Outbox(Protocol):
 class ChangeLog(Protocol):
     """What capture and parse append to: delivered when the call returns. Raises TemporaryFailure, PermanentFailure."""
 
-    def changes(self, changes: Sequence[DocumentChange]) -> None:
-        """Changes, to the topic `documents`, in order."""
+    def changes(self, changes: Sequence[tuple[DocumentChange, Lane]]) -> None:
+        """Changes, each with its lane, to the topic `documents`, in order."""
         ...
 
     def receipts(self, receipts: Sequence[Receipt]) -> None:

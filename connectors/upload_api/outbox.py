@@ -8,17 +8,25 @@ from collections.abc import Sequence
 from connectors.upload_api.ports import Parts
 from runtime.producer import Delivery, DeliveryFailed, Outgoing
 from runtime.web.problems import Problem
+from schemas.lanes import Lane
 from schemas.records import Event, Upload
 from schemas.registry import NotRegistered, RegistryUnavailable
 
 _AGAIN = {"Retry-After": "5"}
 
+_LIVE_AT_ONCE = 100
+"""Records of one request above which they are a load: they take the bulk lane, and hold back nobody's edit."""
+
 
 async def publish(parts: Parts, topic: str, records: Sequence[Event | Upload]) -> list[Delivery]:
     """Send records; returns when each is durable, in order. Raises Problem 503 (try again) or 413."""
 
+    headers = [Lane.BULK.header] if len(records) > _LIVE_AT_ONCE else []
+
     def encode() -> list[Outgoing]:
-        return [Outgoing(topic, record.key.encode(), parts.encoder.encode(topic, record)) for record in records]
+        return [
+            Outgoing(topic, record.key.encode(), parts.encoder.encode(topic, record), headers) for record in records
+        ]
 
     try:
         # In a thread: the registry may have to be asked first, and a text may have 32 MiB.

@@ -49,6 +49,7 @@ APPS = (
     App("capture", ("worker", "capture"), stage="capture"),
     App("parse", ("worker", "parse"), stage="parse"),
     App("index", ("worker", "index"), stage="index"),
+    App("index-bulk", ("worker", "index-bulk"), stage="index-bulk"),
     App("rebuild", ("worker", "rebuild")),
     App("upload", ("serve", "upload"), api="upload"),
     App("query", ("serve", "query"), api="query"),

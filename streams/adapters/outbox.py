@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import replace
 
 from runtime.producer import ConfirmedProducer, DeliveryFailed, Outgoing
 from schemas.codec import Codec
+from schemas.lanes import Lane
 from schemas.records import DocumentChange, Embedding, Receipt
 from schemas.registry import RegistryUnavailable
 from streams.core.outcomes import Rejected
@@ -36,9 +38,9 @@ class KafkaOutbox:
         for receipt in receipts:
             self.producer.submit(self._record("receipts", receipt))
 
-    def changes(self, changes: Sequence[DocumentChange]) -> None:
+    def changes(self, changes: Sequence[tuple[DocumentChange, Lane]]) -> None:
         """As ChangeLog.changes."""
-        self._send([self._record("documents", change) for change in changes])
+        self._send([replace(self._record("documents", change), headers=[lane.header]) for change, lane in changes])
 
     def receipts(self, receipts: Sequence[Receipt]) -> None:
         """As ChangeLog.receipts."""

@@ -24,7 +24,7 @@ from mode import CrashingSupervisor
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from streams.adapters.outbox import KafkaOutbox
-from streams.core.outcomes import Done, Outcome, Rejected, Retry
+from streams.core.outcomes import PASSED_OVER, Done, Outcome, Rejected, Retry
 from streams.ports import Inbound, PermanentFailure, Step, TemporaryFailure
 
 log = structlog.get_logger()
@@ -76,7 +76,8 @@ class Loop:
     async def _settle(self, record: Inbound, outcome: Outcome, tries: int) -> Outcome:
         match outcome:
             case Done(label):
-                self.metrics.documents.labels(stage=self.step.name, outcome=label).inc()
+                if outcome != PASSED_OVER:
+                    self.metrics.documents.labels(stage=self.step.name, outcome=label).inc()
                 return outcome
             case Retry(cause, _, limited):
                 if not limited or tries + 1 < self.attempts:

@@ -15,6 +15,10 @@ class Done:
     label: str = "done"
 
 
+PASSED_OVER = Done("other_lane")
+"""The record is another consumer group's: acknowledged in its turn, and counted by nobody."""
+
+
 @dataclass(frozen=True)
 class Rejected:
     """This record can never be taken: park it with the reason (a short slug); detail holds no document text."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from schemas.codec import Codec, DecodeError, UnknownSchema
+from schemas.lanes import LANE_HEADER, Lane
 from schemas.records import SNAPSHOT_END, DocumentChange, Event, Origin
 from schemas.registry import RegistryUnavailable
 from schemas.source import SourceSpec
@@ -23,6 +24,7 @@ from streams.core.changes import (
     row_change,
     unavailable_columns,
 )
+from streams.core.lanes import LaneRules
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
 from streams.ports import ChangeLog, Clock, Inbound, PermanentFailure, TemporaryFailure
 from streams.steps.failures import failed_receipt
@@ -56,6 +58,7 @@ class CaptureStep:
     rows: RowReader
     clock: Clock
     sources: Mapping[str, CapturedSource]
+    lanes: LaneRules = field(default_factory=LaneRules)
     name: str = "capture"
 
     async def handle(self, batch: Sequence[Inbound]) -> list[Outcome]:
@@ -65,11 +68,12 @@ class CaptureStep:
     def handle_now(self, batch: Sequence[Inbound]) -> list[Outcome]:
         """As handle, in the caller's thread."""
         outcomes: list[Outcome] = []
-        changes: dict[int, list[DocumentChange]] = {}
+        changes: dict[int, list[tuple[DocumentChange, Lane]]] = {}
         for at, record in enumerate(batch):
             taken = self._take(record)
             if isinstance(taken, list):
-                changes[at] = [replace(change, captured_ms=self.clock.now_ms()) for change in taken]
+                now = self.clock.now_ms()
+                changes[at] = [(replace(change, captured_ms=now), self._lane(record, change)) for change in taken]
                 outcomes.append(Done("captured"))
             else:
                 outcomes.append(taken)
@@ -108,6 +112,10 @@ class CaptureStep:
         except Exception as error:  # noqa: BLE001  the registry is away, or a defect of ours
             return Retry(f"{type(error).__name__}: {error}", limited=not isinstance(error, RegistryUnavailable))
 
+    def _lane(self, record: Inbound, change: DocumentChange) -> Lane:
+        hint = Lane.named(record.header(LANE_HEADER))
+        return self.lanes.captured(change, hint=hint, at_ms=record.timestamp_ms)
+
     def _event(self, record: Inbound) -> DocumentChange:
         assert record.value is not None  # noqa: S101  seen by the caller
         event = self.codec.decode(record.value, Event)
@@ -136,7 +144,7 @@ class CaptureStep:
             return dict.fromkeys(spec.columns)
         return found
 
-    def _append(self, changes: Mapping[int, list[DocumentChange]]) -> dict[int, Outcome]:
+    def _append(self, changes: Mapping[int, list[tuple[DocumentChange, Lane]]]) -> dict[int, Outcome]:
         """Append all; where one is not deliverable (too large), each for itself."""
         if not changes:
             return {}

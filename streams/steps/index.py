@@ -19,9 +19,10 @@ from runtime.embedding.contract import (
 from runtime.metrics import Metrics
 from schemas.codec import Codec, DecodeError, UnknownSchema
 from schemas.index.manifest import Manifest, barrier_document, live, newest
+from schemas.lanes import LANE_HEADER, Lane
 from schemas.records import SNAPSHOT_END, DocumentChange, Operation, Receipt, ReceiptStage
 from streams.core.chunking import ChunkingParameters
-from streams.core.outcomes import Done, Outcome, Rejected, Retry
+from streams.core.outcomes import PASSED_OVER, Done, Outcome, Rejected, Retry
 from streams.core.versions import DocumentPlan, plan_document
 from streams.ports import (
     Clock,
@@ -57,6 +58,7 @@ class _Refused(Exception):
 class IndexStep:
     """Step of the stage `index`. generation names the collections the store writes to.
 
+    lane: only its records are handled, the others are passed over unread; None: all are (a rebuild).
     vector_log: asked for vectors that the index does not hold. slice_texts: as in Batch. group_bytes: of a batch, so
     much is worked on at once. spare is the step's own.
     """
@@ -70,6 +72,7 @@ class IndexStep:
     generation: str
     parameters: ChunkingParameters = field(default_factory=ChunkingParameters)
     vector_log: VectorLog | None = None
+    lane: Lane | None = None
     slice_texts: int = _SLICE_TEXTS
     group_bytes: int = _GROUP_BYTES
     name: str = "index"
@@ -90,6 +93,9 @@ class IndexStep:
         outcomes: dict[int, Outcome] = {}
         by_tenant: dict[str, dict[int, DocumentChange]] = defaultdict(dict)
         for at, record in records.items():
+            if self.lane is not None and Lane.named(record.header(LANE_HEADER)) is not self.lane:
+                outcomes[at] = PASSED_OVER
+                continue
             if record.value is None:
                 outcomes[at] = Done("ignored")
                 continue

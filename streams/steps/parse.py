@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runtime.blobs import BlobMissing, BlobStore, BlobUnavailable
@@ -16,6 +16,7 @@ from runtime.filetypes import Kind
 from schemas.codec import Codec, DecodeError, UnknownSchema
 from schemas.records import Block, DocumentChange, Operation, Origin, Position, ReceiptStage, Upload
 from schemas.registry import RegistryUnavailable
+from streams.core.lanes import LaneRules
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
 from streams.parsing.pool import ParserPool, ParserUnavailable
 from streams.parsing.result import ParsedText, ParseFailure
@@ -34,6 +35,7 @@ class ParseStep:
     clock: Clock
     folder: Path
     deadline_s: float
+    lanes: LaneRules = field(default_factory=LaneRules)
     name: str = "parse"
 
     async def handle(self, batch: Sequence[Inbound]) -> list[Outcome]:
@@ -81,7 +83,7 @@ class ParseStep:
             return await self.pool.parse(path, Kind(upload.kind), deadline_s=self.deadline_s)
 
     def _append(self, change: DocumentChange) -> None:
-        self.log.changes([change])
+        self.log.changes([(change, self.lanes.by_size(change))])
         receipt = replace(failed_receipt(change, Rejected("", ""), self.clock.now_ms()), reason=None)
         self.log.receipts([replace(receipt, stage=ReceiptStage.PARSED)])
 

@@ -24,7 +24,7 @@ from deploy.local import stack
 from deploy.local.state import Phase
 from runtime.directory import read_demo_key
 from runtime.settings import load_settings
-from tests.bench import freshness, throughput
+from tests.bench import freshness, lanes, throughput
 
 
 def main() -> int:
@@ -35,6 +35,10 @@ def main() -> int:
         print(text, file=sys.stderr, flush=True)
 
     with _running(tell) as (running, own):
+        if asked.lanes:
+            found = _lanes(running, asked, tell)
+            print(json.dumps(found, indent=2))
+            return 0 if all(found[kind]["good"] for kind in ("publish", "snapshot") if kind in found) else 1
         found = _measure(running, asked, tell)
         if own or asked.restart:
             tell("restarting: down, then up")
@@ -50,6 +54,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=5.0, help="updates per second (default %(default)s)")
     parser.add_argument("--documents", type=int, default=300, help="documents published at once (default %(default)s)")
     parser.add_argument("--restart", action="store_true", help="also stop and start a stack that ran before")
+    parser.add_argument("--lanes", action="store_true", help="live edits beside bulk loads, and nothing else")
+    parser.add_argument("--load", type=int, default=10_000, help="documents of a bulk load (default %(default)s)")
+    parser.add_argument("--kinds", default="publish,snapshot,large", help="which loads (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args()
 
@@ -88,6 +95,21 @@ def _measure(running: stack.Stack, asked: argparse.Namespace, tell: Callable[[st
     tell(f"throughput: {asked.documents} documents at once")
     through = throughput.measure(settings, documents=asked.documents, tell=tell)
     return {"freshness": {**asdict(fresh), "good": fresh.good}, "throughput": asdict(through)}
+
+
+def _lanes(running: stack.Stack, asked: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
+    state = running.state()
+    settings = load_settings({**os.environ, **running.environment()})
+    key = read_demo_key(Path(state["demo_key_file"]))
+    return lanes.measure(
+        running,
+        settings,
+        lambda: Client(state["apis"]["query"], key, freshness.BASE),
+        documents=asked.load,
+        edits=asked.updates,
+        tell=tell,
+        kinds=tuple(asked.kinds.split(",")),
+    )
 
 
 def _restart(running: stack.Stack) -> dict[str, float]:

@@ -11,7 +11,7 @@ import threading
 
 from hypothesis import HealthCheck, given, settings
 
-from schemas.records import DocumentChange
+from schemas.records import DocumentChange, Operation
 from streams.core.outcomes import Done
 from tests.property.test_index_machine import WORDS, histories, inbound, make_change, make_step, model
 from tests.support.fake_index import FakeIndex
@@ -93,5 +93,18 @@ def test_a_chunk_that_an_older_version_dropped_while_a_newer_was_planned_stays_i
     for seed in range(300):
         index = write_side_by_side([[[changes[0]], [changes[1]]], [[changes[2]]]], random.Random(seed))
         found += differences(scan_fake(index), model(changes))
+
+    assert found == []
+
+
+def test_a_barrier_that_overtakes_older_changes_of_the_bulk_lane_ends_them() -> None:
+    """Indexed before it, or planned only after it: in any order of the two lanes none stays, and a newer one does."""
+    old = [make_change(name, lsn, WORDS[lsn]) for lsn, name in enumerate(("a", "b", "c"), start=1)]
+    barrier = make_change("source:s", 4, None, operation=Operation.BARRIER)
+    newer = make_change("a", 5, WORDS[1])
+    found = []
+    for seed in range(200):
+        index = write_side_by_side([[old[:1], old[1:]], [[barrier], [newer]]], random.Random(seed))
+        found += differences(scan_fake(index), {newer.key: WORDS[1]})
 
     assert found == []

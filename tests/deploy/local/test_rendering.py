@@ -19,7 +19,13 @@ PARTS = ("java", "kafka", "debezium", "avro-converter", "registry", "weaviate", 
 def context(tmp_path: Path) -> Context:
     home = Home(tmp_path / "home")
     home.make()
-    ports = {**DEFAULTS, "capture_metrics": 20_001, "parse_metrics": 20_002, "index_metrics": 20_003}
+    ports = {
+        **DEFAULTS,
+        "capture_metrics": 20_001,
+        "parse_metrics": 20_002,
+        "index_metrics": 20_003,
+        "index-bulk_metrics": 20_004,
+    }
     return Context(home, {name: Path("/parts") / name for name in PARTS}, ports, {})
 
 
