@@ -77,7 +77,7 @@ def work(name: str, settings: Settings, *, instance: str | None = None, generati
     itself when that generation goes live or away. Raises the errors of what cannot be reached at start.
     """
     declared = stage(name)
-    if declared.lane is Lane.BULK:
+    if declared.lane is Lane.BULK or generation is not None:
         os.nice(settings.lanes.bulk_nice)
     group = declared.group if generation is None else side_group(generation)
     named = name if generation is None else f"{name}-{generation}"
