@@ -84,7 +84,7 @@ def work(name: str, settings: Settings, *, instance: str | None = None, generati
     itself when that generation goes live or away. Raises the errors of what cannot be reached at start.
     """
     declared = stage(name)
-    if declared.lane is Lane.BULK:
+    if declared.lane is Lane.BULK or generation is not None:
         os.nice(settings.lanes.bulk_nice)
     group = declared.group if generation is None else side_group(generation)
     named = name if generation is None else f"{name}-{generation}"
@@ -233,10 +233,12 @@ def _index(given: _Given) -> _Parts:
         outbox=given.outbox,
         counters=given.counters,
         clock=WallClock(),
-        stage=given.declared,
         instance=given.instance,
         generation=given.generation,
         end=_end_cleanly,
+        # A side worker reads all lanes: its group is the generation's only one.
+        lane=given.declared.lane if given.generation is None else None,
+        name=given.declared.name,
     )
     return _Parts(made.step, given.declared.reads, [made.close], made.outbox)
 

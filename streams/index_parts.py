@@ -20,12 +20,12 @@ from runtime.settings import Settings
 from runtime.weaviate import connect
 from schemas.codec import Codec
 from schemas.index.contract import Generation
+from schemas.lanes import Lane
 from streams import generations
 from streams.adapters.outbox import KafkaOutbox, QuietOutbox
 from streams.adapters.vector_log import KafkaVectorLog, Patience
 from streams.adapters.weaviate_index import WeaviateIndex
 from streams.generations import Standing
-from streams.pipeline import Stage
 from streams.ports import Clock, Outbox, Step
 from streams.steps.beside import BesideStep
 from streams.steps.index import IndexStep
@@ -54,7 +54,6 @@ class IndexParts:
 
 def index_parts(
     *,
-    stage: Stage,
     settings: Settings,
     codec: Codec,
     outbox: KafkaOutbox,
@@ -62,9 +61,13 @@ def index_parts(
     clock: Clock,
     instance: str,
     generation: str | None,
+    lane: Lane | None,
+    name: str,
     end: Callable[[], None],
 ) -> IndexParts:
-    """The parts for the live generation, or for the one named. end: ends the process, called from a thread.
+    """The parts for the live generation, or for the one named. lane, name: as IndexStep has them.
+
+    end: ends the process, called from a thread.
 
     Raises NoLiveGeneration, NotBeside, WrongModel, EmbeddingMisconfigured, and what cannot be reached.
     """
@@ -83,9 +86,8 @@ def index_parts(
             generation=target.name,
             parameters=generations.parameters_of(target),
             vector_log=vectors,
-            # What fills a generation beside the live one reads the whole log.
-            lane=stage.lane if generation is None else None,
-            name=stage.name,
+            lane=lane,
+            name=name,
         )
 
     def vectors_of(target: Generation, patience: Patience | None = None) -> KafkaVectorLog:
@@ -103,7 +105,7 @@ def index_parts(
         return logs[target.model]
 
     def quiet(vectors: KafkaVectorLog) -> QuietOutbox:
-        return QuietOutbox(outbox.producer, codec, stage=stage.name, computed=vectors.keep)
+        return QuietOutbox(outbox.producer, codec, stage=name, computed=vectors.keep)
 
     made: Step
     mine: KafkaOutbox | None = None

@@ -193,7 +193,7 @@ def test_files_of_uploads_should_be_where_both_sides_look(services: dict[str, di
 
 def test_vectors_should_be_on_a_disk_and_not_in_memory(services: dict[str, dict[str, Any]]) -> None:
     home = image_variables(THALWEG, "streams")["THALWEG_HOME"]
-    for name in ("index", "rebuild"):
+    for name in ("index", "index-bulk", "rebuild"):
         assert services[name]["volumes"] == [f"vectors:{home}"], name
         assert not any(entry.startswith(f"{home}:") for entry in services[name]["tmpfs"]), name
 
