@@ -127,6 +127,8 @@ class Topics:
             answer = self._admin.list_consumer_group_offsets([request])[group].result(self._timeout_s)
         except KafkaException as error:
             raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap} in {self._timeout_s:g} s") from error
         committed: Mapping[tuple[str, int], int] = {
             (p.topic, p.partition): p.offset for p in answer.topic_partitions or [] if p.offset >= 0
         }
@@ -142,6 +144,8 @@ class Topics:
             return {member.client_id for member in described[group].result(self._timeout_s).members or []}
         except KafkaException as error:
             raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap} in {self._timeout_s:g} s") from error
 
     def count_data(self, lag: GroupLag, *, most: int = 1000) -> int:
         """How many data records a partition's lag holds: transaction markers and compacted gaps do not count.
