@@ -150,6 +150,8 @@ class Topics:
             answer = self._admin.list_consumer_group_offsets([request])[group].result(self._timeout_s)
         except KafkaException as error:
             raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap} in {self._timeout_s:g} s") from error
         committed: Mapping[tuple[str, int], int] = {
             (p.topic, p.partition): p.offset for p in answer.topic_partitions or [] if p.offset >= 0
         }
@@ -172,6 +174,8 @@ class Topics:
             return {member.member_id: member.client_id for member in found}
         except KafkaException as error:
             raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap} in {self._timeout_s:g} s") from error
 
     def set_committed(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
         """Make a group without members go on from these offsets, by (topic, partition). Raises BrokerUnavailable.
