@@ -53,8 +53,12 @@ class Manifest:
 
     @property
     def id(self) -> str:
-        """The manifest's object id: the same for every writer of this version."""
-        return object_id(self.document, "manifest", self.position.version)
+        """The manifest's object id: the same for every writer that planned this version alike.
+
+        Two writers may plan one version on different states of the index, with other objects for the same text. Then
+        there are two manifests, of which one beats the other: overwritten, its objects would belong to nobody.
+        """
+        return object_id(self.document, "manifest", self.position.version, *(span.chunk_id for span in self.spans))
 
     @property
     def chunk_ids(self) -> frozenset[str]:
@@ -91,12 +95,19 @@ def object_id(*parts: str) -> str:
     return str(uuid.uuid5(NAMESPACE, "".join(f"{len(part)}:{part}" for part in parts)))
 
 
+def beats(one: Manifest, other: Manifest) -> bool:
+    """Whether one is newer than the other; of two manifests of one version, one and always the same beats the other."""
+    if one.position.newer_than(other.position):
+        return True
+    return not other.position.newer_than(one.position) and one.id > other.id
+
+
 def newest(manifests: Iterable[Manifest]) -> dict[str, Manifest]:
     """For each document the manifest that no other one beats."""
     found: dict[str, Manifest] = {}
     for manifest in manifests:
         known = found.get(manifest.document)
-        if known is None or manifest.position.newer_than(known.position):
+        if known is None or beats(manifest, known):
             found[manifest.document] = manifest
     return found
 

@@ -132,9 +132,11 @@ class Loop:
             return Retry(f"dead letter not delivered: {error}", configuration=isinstance(error, Misconfigured))
         except RegistryUnavailable as error:
             return Retry(f"dead letter not told: {error}")
-        except Exception:
-            # A defect of ours: the letter is there, only the word to whoever waits is missing.
+        except Exception as error:
             log.exception("dead_letter_not_told", stage=self.step.name, place=str(record.place))
+            if (record.place, record.timestamp_ms) not in self.parked:
+                return Retry(f"dead letter not written: {type(error).__name__}: {error}")
+            # A defect of ours: the letter is there, only the word to whoever waits is missing.
         return outcome
 
     async def _wait_for_room(self, outcome: Rejected) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from schemas.index.manifest import Manifest, Span, barrier_document, live, newest
+from schemas.index.manifest import Manifest, Span, barrier_document, beats, live, newest
 from schemas.records import DocumentChange, MetadataValue, Operation
 from streams.core.chunking import ChunkingParameters, chunk
 from streams.core.identity import chunk_id, filterable_metadata, object_hash, text_hash
@@ -137,8 +137,8 @@ def marks(
                 other
                 for other in [*gone, *barriers.values()]
                 if other.document in (manifest.document, barrier_document(manifest.origin.source))
-                and other.position.newer_than(manifest.position)
-                and last.position.newer_than(other.position)
+                and beats(other, manifest)
+                and beats(last, other)
             ]
             hidden |= {i for i in manifest.chunk_ids if any(i not in other.chunk_ids for other in between)}
     return Marks(frozenset(dropped - shown), tuple(gone), frozenset(hidden & shown))
