@@ -14,7 +14,9 @@ from tests.bench.peers import table as calls
 
 def print_calls(found: calls.Found, console: Console) -> None:
     """One row an operation, one column a tool: texts embedded, chunks written + chunks deleted."""
-    made = Table(title="Calls: texts embedded / chunks written + deleted, a document of 20 chunks", title_justify="left")
+    made = Table(
+        title="Calls: texts embedded / chunks written + deleted, a document of 20 chunks", title_justify="left"
+    )
     made.add_column("operation")
     for name in found.rows:
         made.add_column(name, justify="right")
@@ -43,6 +45,10 @@ def print_edits(found: edits.Found, console: Console) -> None:
     for line in found.lines:
         counts = (line.opening.texts, line.opening.tokens, line.later.texts, line.later.tokens)
         made.add_row(
-            line.name, line.setting, f"{line.mean:g}", *(f"{count:,}" for count in counts), f"{ratios.get(line.name, 0):.2f}"
+            line.name,
+            line.setting,
+            f"{line.mean:g}",
+            *(f"{count:,}" for count in counts),
+            f"{ratios.get(line.name, 0):.2f}",
         )
     console.print(made)

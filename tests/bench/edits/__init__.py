@@ -1,1 +1,1 @@
-"""Real edits: the documentation in successive releases of known projects, and what each way of indexing embeds of it."""
+"""Real edits: the documentation in successive releases of known projects, and what indexing it costs."""

@@ -57,7 +57,9 @@ class Peers:
 def versions() -> dict[str, str]:
     """The locked version of each peer."""
     pins = dict(
-        line.split(" ")[0].split("==") for line in LOCKED.read_text(encoding="utf-8").splitlines() if "==" in line.split(" ")[0]
+        line.split(" ")[0].split("==")
+        for line in LOCKED.read_text(encoding="utf-8").splitlines()
+        if "==" in line.split(" ")[0]
     )
     return {name: pins[name] for name in PACKAGES}
 
@@ -73,7 +75,9 @@ def installed(tell: Callable[[str], None]) -> Peers:
         tell("installing the peers into an environment of their own (1.6 GB, once)")
         clients = fetch.Clients(os.environ, threading.Event())
         uv = str(Path(sys.executable).with_name("uv"))
-        fetch.run(clients, [uv, "venv", "--quiet", "--relocatable", "--python", sys.executable, str(folder / "venv")], "venv")
+        fetch.run(
+            clients, [uv, "venv", "--quiet", "--relocatable", "--python", sys.executable, str(folder / "venv")], "venv"
+        )
         python = str(folder / "venv" / "bin" / "python")
         # Copied, not linked: nltk refuses files that have a second name.
         how = ["--system-certs", "--quiet", "--link-mode", "copy", "--require-hashes", "--python", python]

@@ -15,12 +15,14 @@ from pathlib import Path
 
 os.environ["COCOINDEX_DISABLE_USAGE_TRACKING"] = "1"
 
-import cocoindex as coco  # noqa: E402
-from cocoindex.connectors import localfs  # noqa: E402
-from cocoindex.ops.text import RecursiveSplitter  # noqa: E402
-from wire import Meter, Operation, Record, Way, answer, steps, tuned  # noqa: E402
+import cocoindex as coco
+from cocoindex.connectors import localfs
+from cocoindex.ops.text import RecursiveSplitter
+from rules import follow, unless_in_the_version_before
+from wire import Meter, Operation, Record, Way, answer, steps, tuned
 
 NAME = "CocoIndex"
+SETTING = "RecursiveSplitter, {size} bytes"
 METER = Meter()
 SPLITTER = RecursiveSplitter()
 
@@ -101,7 +103,15 @@ def split(path: str, text: str, size: int) -> list[str]:
 
 
 def edits(history: Path, folder: Path, mean: float) -> list[Way]:
-    size, found = tuned(history, mean, split, 4000)
+    size, found = tuned(history, mean, split, 650)
+    rules = {NAME: unless_in_the_version_before()}
+    return follow(
+        history, folder, rules, lambda path, text: split(path, text, size), (SETTING.format(size=size), found)
+    )
+
+
+def engines(history: Path, folder: Path, mean: float) -> list[Way]:
+    size, found = tuned(history, mean, split, 650)
     record, project = Record(folder, "cocoindex"), ""
     with tempfile.TemporaryDirectory() as work:
         for step in steps(history):
@@ -122,8 +132,8 @@ def edits(history: Path, folder: Path, mean: float) -> list[Way]:
             record.add(step, METER.texts)
             METER.taken()
         shutil.rmtree(work, ignore_errors=True)
-    return [Way(NAME, record.close(), f"RecursiveSplitter, chunk_size={size} bytes, no overlap", found)]
+    return [Way(NAME, record.close(), SETTING.format(size=size), found)]
 
 
 if __name__ == "__main__":
-    answer(table, edits)
+    answer(table, edits, engines)

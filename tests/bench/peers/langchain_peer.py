@@ -15,6 +15,7 @@ from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_core.stores import InMemoryByteStore
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_text_splitters import MarkdownTextSplitter, RecursiveCharacterTextSplitter
+from rules import follow, once, unless_in_the_version_before
 from wire import Meter, Operation, Record, Way, answer, steps, tuned
 
 LARGE = 1_000_000
@@ -84,6 +85,7 @@ class Indexed:
             self._records.delete_keys(keys)
 
 
+SETTING = "RecursiveCharacterTextSplitter, {size} characters"
 WAYS = {"LangChain index()": False, "LangChain index() + CacheBackedEmbeddings": True}
 
 
@@ -113,7 +115,15 @@ def split(path: str, text: str, size: int) -> list[str]:
 
 
 def edits(history: Path, folder: Path, mean: float) -> list[Way]:
-    size, found = tuned(history, mean, split, 4000)
+    size, found = tuned(history, mean, split, 660)
+    rules = dict(zip(WAYS, (unless_in_the_version_before(), once()), strict=True))
+    return follow(
+        history, folder, rules, lambda path, text: split(path, text, size), (SETTING.format(size=size), found)
+    )
+
+
+def engines(history: Path, folder: Path, mean: float) -> list[Way]:
+    size, found = tuned(history, mean, split, 660)
     indexes = {name: Indexed(cached=cached) for name, cached in WAYS.items()}
     records = {name: Record(folder, f"langchain-{at}") for at, name in enumerate(WAYS)}
     for step in steps(history):
@@ -129,9 +139,8 @@ def edits(history: Path, folder: Path, mean: float) -> list[Way]:
             indexed.remove(gone)
             records[name].add(step, indexed.meter.texts)
             indexed.meter.taken()
-    setting = f"RecursiveCharacterTextSplitter, chunk_size={size} characters, no overlap"
-    return [Way(name, records[name].close(), setting, found) for name in WAYS]
+    return [Way(name, records[name].close(), SETTING.format(size=size), found) for name in WAYS]
 
 
 if __name__ == "__main__":
-    answer(table, edits)
+    answer(table, edits, engines)

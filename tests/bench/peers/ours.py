@@ -69,12 +69,9 @@ class Table:
     def _counted(self, index: FakeIndex, changes: Sequence[DocumentChange], **settings: Log) -> dict[str, int]:
         paid, written = len(self.embedder.texts), set(index.chunks)
         gone = _retired(index)
-        step = replace(
-            make_step(index, self.embedder), parameters=ChunkingParameters(), outbox=self.outbox, **settings
-        )
+        step = replace(make_step(index, self.embedder), parameters=ChunkingParameters(), outbox=self.outbox, **settings)
         for number, outcome in enumerate(step.handle_now([inbound(change) for change in changes])):
-            if not isinstance(outcome, Done):
-                raise AssertionError(f"change {number}: {outcome}")
+            assert isinstance(outcome, Done), f"change {number}: {outcome}"
         return {
             "texts": len(self.embedder.texts) - paid,
             "writes": len(index.chunks.keys() - written),
@@ -84,5 +81,3 @@ class Table:
 
 def _retired(index: FakeIndex) -> set[str]:
     return {name for name, stored in index.chunks.items() if stored.retired}
-
-

@@ -17,13 +17,15 @@ import llama_index.core
 # The tokenizer's table lies in another package of this environment: nothing is fetched at run time.
 os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(llama_index.core.__file__).parent / "_static" / "tiktoken_cache")
 
-import pathway as pw  # noqa: E402
-from pathway.internals.api import SessionType  # noqa: E402
-from pathway.internals.parse_graph import G  # noqa: E402
-from pathway.xpacks.llm.splitters import TokenCountSplitter  # noqa: E402
-from wire import Meter, Operation, Record, Way, answer, steps, tuned  # noqa: E402
+import pathway as pw
+from pathway.internals.api import SessionType
+from pathway.internals.parse_graph import G
+from pathway.xpacks.llm.splitters import TokenCountSplitter
+from rules import follow, once, whole
+from wire import Meter, Operation, Record, Step, Way, answer, steps, tuned
 
 WAYS = {"Pathway": False, "Pathway deterministic + cache": True}
+SETTING = "TokenCountSplitter, up to {size} tokens"
 TICK = "tick "
 DEADLINE_S = 300.0
 Row = dict[str, str]
@@ -79,7 +81,14 @@ class Feed(pw.io.python.ConnectorSubject):
             self._seen.notify_all()
 
 
-def run(each: Iterable[list[Row]], split: Callable[[str], list[str]], ended: Callable[[int], None], meter: Meter, *, cached: bool) -> None:
+def run(
+    each: Iterable[list[Row]],
+    split: Callable[[str], list[str]],
+    ended: Callable[[int], None],
+    meter: Meter,
+    *,
+    cached: bool,
+) -> None:
     G.clear()
     feed = Feed(each, ended)
     settings = {"deterministic": True, "cache_strategy": pw.udfs.InMemoryCache()} if cached else {}
@@ -109,19 +118,20 @@ def run(each: Iterable[list[Row]], split: Callable[[str], list[str]], ended: Cal
 
 
 def table(operations: list[Operation]) -> dict[str, list[dict[str, int]]]:
-    found = {}
-    asked = [operation for operation in operations if operation.name != "rebuild"]
     each = [
         [{"document": one.document}]
         if one.paragraphs is None
         else [{"document": one.document, "text": one.text, "title": one.title, "access": ",".join(one.access)}]
-        for one in asked
+        for one in operations
+        if one.name != "rebuild"  # only with a cache on disk and a restart: not tried
     ]
-    for name, cached in WAYS.items():
-        meter, rows = Meter(), []
-        run(each, lambda text: text.split("\n\n"), lambda _: rows.append(meter.taken()), meter, cached=cached)
-        found[name] = rows
-    return found
+    return {name: _row(each, cached) for name, cached in WAYS.items()}
+
+
+def _row(each: list[list[Row]], cached: bool) -> list[dict[str, int]]:
+    meter, rows = Meter(), list[dict[str, int]]()
+    run(each, lambda text: text.split("\n\n"), lambda _: rows.append(meter.taken()), meter, cached=cached)
+    return rows
 
 
 def split(text: str, size: int) -> list[str]:
@@ -130,29 +140,38 @@ def split(text: str, size: int) -> list[str]:
 
 
 def edits(history: Path, folder: Path, mean: float) -> list[Way]:
-    size, found = tuned(history, mean, lambda _, text, at: split(text, at), 1200)
-    ways = []
-    for name, cached in WAYS.items():
-        meter, record, order = Meter(), Record(folder, f"pathway-{int(cached)}"), []
+    size, found = tuned(history, mean, lambda _, text, at: split(text, at), 130)
+    rules = dict(zip(WAYS, (whole(), once()), strict=True))
+    return follow(history, folder, rules, lambda _, text: split(text, size), (SETTING.format(size=size), found))
 
-        def each() -> Iterator[list[Row]]:
-            for step in steps(history):
-                order.append(step)  # noqa: B023
-                yield [
-                    {"document": path} if text is None else {"document": path, "text": text, "title": "", "access": ""}
-                    for path, text in step.documents.items()
-                ]
 
-        def ended(number: int) -> None:
-            record.add(order[number], meter.texts)  # noqa: B023
-            meter.taken()  # noqa: B023
-            order[number] = None  # noqa: B023
+def engines(history: Path, folder: Path, mean: float) -> list[Way]:
+    size, found = tuned(history, mean, lambda _, text, at: split(text, at), 130)
+    return [
+        Way(name, _by_engine(history, folder, size, cached), SETTING.format(size=size), found)
+        for name, cached in WAYS.items()
+    ]
 
-        run(each(), lambda text: split(text, size), ended, meter, cached=cached)
-        setting = f"TokenCountSplitter, {size // 10} to {size} tokens"
-        ways.append(Way(name, record.close(), setting, found))
-    return ways
+
+def _by_engine(history: Path, folder: Path, size: int, cached: bool) -> str:
+    meter, record = Meter(), Record(folder, f"pathway-{int(cached)}")
+    begun: list[Step] = []
+
+    def each() -> Iterator[list[Row]]:
+        for step in steps(history):
+            begun.append(step)
+            yield [
+                {"document": path} if text is None else {"document": path, "text": text, "title": "", "access": ""}
+                for path, text in step.documents.items()
+            ]
+
+    def ended(_: int) -> None:
+        record.add(begun.pop(), meter.texts)
+        meter.taken()
+
+    run(each(), lambda text: split(text, size), ended, meter, cached=cached)
+    return record.close()
 
 
 if __name__ == "__main__":
-    answer(table, edits)
+    answer(table, edits, engines)

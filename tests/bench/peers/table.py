@@ -40,6 +40,8 @@ def measure(peers: Peers, tell: Callable[[str], None]) -> Found:
             rows |= peers.ask(name, "table", str(file))
     for name, row in rows.items():
         if not row[0] or row[0]["texts"] != CHUNKS:
-            raise AssertionError(f"{name} made {row[0]} of the first text: the table compares documents of {CHUNKS} chunks")
-    filled = {name: tuple([*row, *[None] * (len(asked) - len(row))]) for name, row in rows.items()}
+            raise AssertionError(
+                f"{name} made {row[0]} of the first text: the table compares documents of {CHUNKS} chunks"
+            )
+    filled = {name: (*row, *[None] * (len(asked) - len(row))) for name, row in rows.items()}
     return Found(tuple(one.name for one in asked), filled, versions())

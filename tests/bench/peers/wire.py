@@ -1,7 +1,7 @@
-"""What the peers' scripts share: the bench's questions in, JSON out. Runs in the peers' environment, standard library only.
+"""What the peers' scripts share: the bench's questions in, JSON out. Standard library only.
 
-Before: `ask.py` starts a script as `SCRIPT table FILE` or `SCRIPT edits FILE FOLDER MEAN`. After: it prints one line
-of JSON, the last of its output.
+Before: `ask.py` starts a script as `SCRIPT table FILE`, `SCRIPT edits FILE FOLDER MEAN` (by the rules of `rules.py`) or
+`SCRIPT engines FILE FOLDER MEAN` (by the tool itself). After: it prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -104,38 +104,36 @@ class Record:
         return str(self.file)
 
 
-def tuned(history: Path, mean: float, split: Callable[[str, str, int], list[str]], high: int) -> tuple[int, float]:
-    """The size (1 to high) at which split(path, text, size) gives chunks of this mean size over the first releases.
+def tuned(history: Path, mean: float, split: Callable[[str, str, int], list[str]], guess: int) -> tuple[int, float]:
+    """The size at which split(path, text, size) gives chunks of this mean size over the first releases, and their mean.
 
-    Raises SystemExit if no size comes within 3 %.
+    guess: a size not far off, for the search goes in proportion. Raises SystemExit if none comes within 3 %.
     """
     texts = [(path, text) for step in steps(history) if step.opening for path, text in step.documents.items() if text]
-
-    def mean_at(size: int) -> float:
+    tried: dict[int, float] = {}
+    size = guess
+    for _ in range(10):
         count = total = 0
         for path, text in texts:
             pieces = split(path, text, size)
             count += len(pieces)
             total += sum(len(piece.encode("utf-8", "surrogatepass")) for piece in pieces)
-        return total / count
-
-    low, best = 8, (0, 0.0)
-    while low <= high:
-        size = (low + high) // 2
-        found = mean_at(size)
-        if abs(found - mean) < abs(best[1] - mean):
-            best = (size, found)
-        if abs(found - mean) < 0.005 * mean:
+        tried[size] = total / count
+        if abs(tried[size] - mean) < 0.01 * mean:
             break
-        low, high = (size + 1, high) if found < mean else (low, size - 1)
-    if abs(best[1] - mean) > 0.03 * mean:
-        raise SystemExit(f"no size gives chunks of {mean:.0f} bytes: the nearest is {best[1]:.0f} at {best[0]}")
-    return best
+        size = max(1, round(size * mean / tried[size]))
+        if size in tried:
+            break
+    best = min(tried, key=lambda one: abs(tried[one] - mean))
+    if abs(tried[best] - mean) > 0.03 * mean:
+        raise SystemExit(f"no size gives chunks of {mean:.0f} bytes: {tried}")
+    return best, tried[best]
 
 
 def answer(
     table: Callable[[list[Operation]], dict[str, list[dict[str, int]]]],
     edits: Callable[[Path, Path, float], list[Way]],
+    engines: Callable[[Path, Path, float], list[Way]],
 ) -> None:
     """Do what the command line asks for, and print it."""
     asked, file = sys.argv[1], Path(sys.argv[2])
@@ -143,5 +141,6 @@ def answer(
     if asked == "table":
         found = table(operations(file))
     else:
-        found = [asdict(way) for way in edits(file, Path(sys.argv[3]), float(sys.argv[4]))]
+        way = edits if asked == "edits" else engines
+        found = [asdict(one) for one in way(file, Path(sys.argv[3]), float(sys.argv[4]))]
     print(FOUND + json.dumps(found), flush=True)
