@@ -90,7 +90,7 @@ def _stack(asked: argparse.Namespace, tell: Callable[[str], None]) -> tuple[dict
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--peers", help="edits: scripts of peers/, comma-separated, or none (default: all)")
     parser.add_argument("--projects", help="edits: of the pinned releases only those of these, comma-separated")
     parser.add_argument("--engines", action="store_true", help="edits: run the peers' engines, not their rules (slow)")
