@@ -32,7 +32,7 @@ from streams.steps.index import IndexStep
 from tests.support.lookup import LocalLookup
 
 TENANT, BASE, SOURCE = "failpoints", "kb", "failpoints"
-SMALL = ChunkingParameters(most=60, least=10)
+SMALL = ChunkingParameters(most=160)
 CODEC = Codec(LocalLookup())
 
 

@@ -27,7 +27,7 @@ from tests.support.lookup import LocalLookup
 from tests.support.oracle import differences, scan_fake
 
 CODEC = Codec(LocalLookup())
-SMALL = ChunkingParameters(most=40, least=8)
+SMALL = ChunkingParameters(most=160)
 
 
 class CountingEmbedder:
