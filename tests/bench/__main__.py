@@ -20,8 +20,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from deploy.demo.client import Client
 from deploy.local import stack
 from deploy.local.state import Phase
@@ -45,7 +43,7 @@ def main() -> int:
     def tell(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    parts, console, good = asked.parts or list(PARTS), Console(), True
+    parts, console, good = asked.parts or list(PARTS), report.console(), True
     printed: dict[str, Any] = {}
     peers = installed(tell) if {"calls", "edits"} & set(parts) else None
     if "calls" in parts and peers:
@@ -90,7 +88,9 @@ def _stack(asked: argparse.Namespace, tell: Callable[[str], None]) -> tuple[dict
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=f"of {', '.join(PARTS)} (default: all)"
+    )
     parser.add_argument("--peers", help="edits: scripts of peers/, comma-separated, or none (default: all)")
     parser.add_argument("--projects", help="edits: of the pinned releases only those of these, comma-separated")
     parser.add_argument("--engines", action="store_true", help="edits: run the peers' engines, not their rules (slow)")

@@ -21,8 +21,8 @@ from tests.bench.edits.tokens import Tokens
 from tests.bench.peers.ask import Peers
 
 OURS = "Thalweg"
-WHOLE = "every chunk of each changed document"
-BY_RUNS, BY_BYTES = "bound: each run of new paragraphs", "bound: bytes of new paragraphs"
+WHOLE = "whole documents"
+BY_RUNS, BY_BYTES = "bound by runs", "bound by bytes"
 
 MOST_OVER_BOUND, MOST_OF_WHOLE = 1.1, 0.1
 
@@ -70,9 +70,13 @@ class Found:
         ratios = self.ratios()
         return ratios[BY_RUNS] <= MOST_OVER_BOUND and ratios[WHOLE] <= MOST_OF_WHOLE
 
+    def line(self, name: str) -> Line:
+        """One way's."""
+        return next(line for line in self.lines if line.name == name)
+
     def ratios(self) -> dict[str, float]:
         """Ours over the others' texts of later releases, by name."""
-        ours = next(line for line in self.lines if line.name == OURS).later.texts
+        ours = self.line(OURS).later.texts
         return {line.name: round(ours / line.later.texts, 3) for line in self.lines if line.later.texts}
 
 
@@ -150,7 +154,7 @@ class _Own:
 
     def lines(self) -> list[Line]:
         """Ours, the whole documents, and the bounds at our mean chunk size."""
-        made = [self._line(name, "as the index stage has it") for name in (OURS, WHOLE)]
+        made = [self._line(name, "") for name in (OURS, WHOLE)]
         for name, chunks in ((BY_RUNS, chunks_by_runs), (BY_BYTES, chunks_by_bytes)):
             for opening, sizes, tokens in self._runs:
                 self._cost[name, opening] = self._cost.get((name, opening), Cost()) + Cost(

@@ -86,7 +86,7 @@ class Indexed:
 
 
 SETTING = "RecursiveCharacterTextSplitter, {size} characters"
-WAYS = {"LangChain index()": False, "LangChain index() + CacheBackedEmbeddings": True}
+WAYS = {"LangChain": False, "LangChain + cache": True}
 
 
 def table(operations: list[Operation]) -> dict[str, list[dict[str, int]]]:

@@ -21,7 +21,7 @@ from pydantic import PrivateAttr
 from rules import follow, whole_unless_the_same_list
 from wire import Meter, Operation, Record, Way, answer, steps, tuned
 
-NAME = "LlamaIndex IngestionPipeline"
+NAME = "LlamaIndex"
 SETTING = "SentenceSplitter, {size} tokens"
 
 

@@ -24,7 +24,7 @@ from pathway.xpacks.llm.splitters import TokenCountSplitter
 from rules import follow, once, whole
 from wire import Meter, Operation, Record, Step, Way, answer, steps, tuned
 
-WAYS = {"Pathway": False, "Pathway deterministic + cache": True}
+WAYS = {"Pathway": False, "Pathway + cache": True}
 SETTING = "TokenCountSplitter, up to {size} tokens"
 TICK = "tick "
 DEADLINE_S = 300.0
