@@ -56,8 +56,7 @@ def print_edits(found: edits.Found, to: Console) -> None:
             line.name, f"{line.mean:g}", *(f"{count:,}" for count in counts), *(f"{share:.2f}" for share in shares)
         )
     to.print(made)
-    to.print("; ".join(sorted({f"{line.name}: {line.setting}" for line in found.lines if line.setting})), style="dim")
+    to.print("; ".join(f"{line.name}: {line.setting}" for line in found.lines if line.setting), style="dim")
     verdict = "kept" if found.good else "NOT KEPT"
-    to.print(
-        f"promised: at most {edits.MOST_OVER_BOUND} of the bound by runs, {edits.MOST_OF_WHOLE} of whole documents: {verdict}"
-    )
+    most = f"{edits.MOST_OVER_BOUND} of the bound by runs, {edits.MOST_OF_WHOLE} of whole documents"
+    to.print(f"promised: at most {most}: {verdict}")

@@ -105,9 +105,9 @@ def measure(
                 own.take(changed)
         tell(f"{own.loaded + own.edits} revisions of {len(releases)} releases read in {time.monotonic() - began:.0f} s")
         lines, verb = own.lines(), "engines" if engines else "edits"
-        for name in peers.scripts if peers else []:
+        for name, ask in ((name, peers.ask) for name in peers.scripts) if peers else ():
             began = time.monotonic()
-            lines += [_counted(way, tokens) for way in peers.ask(name, verb, str(written), work, repr(own.mean))]
+            lines += [_counted(way, tokens) for way in ask(name, verb, str(written), work, repr(own.mean))]
             tell(f"{name} went through the history in {time.monotonic() - began:.0f} s")
     return Found(
         projects=len({release.project for release in releases}),
