@@ -97,7 +97,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="thalweg-bench-") as work:
         written = Path(work) / "history.jsonl"
         began = time.monotonic()
-        own = _Own(tokens)
+        own = _Own(tokens, Ours())
         with written.open("w", encoding="utf-8") as stream:
             for _, group in groupby(revisions(history), key=lambda revision: revision.release):
                 changed = list(group)
@@ -123,9 +123,9 @@ def measure(
 class _Own:
     """Ours, the bounds and the whole-document way, revision by revision."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, ours: Ours) -> None:
         self.loaded = self.edits = self.size = 0
-        self._tokens, self._ours, self._seen = tokens, Ours(), NeverSeen()
+        self._tokens, self._ours, self._seen = tokens, ours, NeverSeen()
         self._cost: dict[tuple[str, bool], Cost] = {}
         self._runs: list[tuple[bool, list[int], int]] = []
         self._bytes = self._chunks = 0

@@ -12,6 +12,7 @@ from tests.bench.edits.archives import Release, pinned
 from tests.bench.edits.bound import NeverSeen, chunks_by_bytes, chunks_by_runs
 from tests.bench.edits.history import Revision, documents, is_document, revisions
 from tests.bench.edits.measure import BY_BYTES, BY_RUNS, OURS, WHOLE, Cost, _Own
+from tests.bench.edits.ours import Ours, cut
 
 
 def release(project: str, version: str) -> Release:
@@ -102,7 +103,8 @@ class Letters:
 def test_a_history_costs_what_is_counted_by_hand() -> None:
     """Two paragraphs of one chunk each; then one is edited, then put back, then copied into another document."""
     first, second, edited = ("alpha " * 100).strip(), ("beta " * 110).strip(), ("gamma " * 100).strip()
-    own = _Own(Letters())  # type: ignore[arg-type]
+    paragraphs = Ours(chunks=lambda revision: (revision.text or "").split("\n\n"))
+    own = _Own(Letters(), paragraphs)  # type: ignore[arg-type]
     own.take([Revision(0, True, "p/a.txt", f"{first}\n\n{second}")])
     own.take([Revision(1, False, "p/a.txt", f"{first}\n\n{edited}")])
     own.take([Revision(2, False, "p/a.txt", f"{first}\n\n{second}"), Revision(2, False, "p/gone.txt", None)])
@@ -118,6 +120,13 @@ def test_a_history_costs_what_is_counted_by_hand() -> None:
     # 599 bytes are 2 chunks of 574 by either way; the first release is one run of 1150 bytes: 3.
     assert lines[BY_RUNS].later == lines[BY_BYTES].later == Cost(2, 599)
     assert lines[BY_RUNS].opening == Cost(3, 1150)
+
+
+def test_ours_are_the_chunks_of_the_product() -> None:
+    """Every character that is no white space is in one of them."""
+    text = "\n\n".join(f"Paragraph {number} says {'something ' * 30}and ends." for number in range(9))
+
+    assert "".join("".join(cut(Revision(0, True, "p/a.rst", text))).split()) == "".join(text.split())
 
 
 def test_the_pinned_releases_stand_in_the_order_of_their_projects() -> None:
