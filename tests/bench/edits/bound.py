@@ -3,10 +3,10 @@
 Before: `history.py`. After: `measure.py` sets the ways of indexing against it.
 
 Two bounds. *By runs*: in each revision, each run of neighbouring paragraphs never seen before costs its length over
-the mean chunk size, rounded up. It holds for whoever cuts between paragraphs and puts what is new into chunks of its
-own. A chunk that spans several short paragraphs can carry two runs with an old paragraph between them, so a way can
-come out below it. *By bytes*: in each revision, the bytes of all such paragraphs together over the mean chunk size,
-rounded up once. No way with this mean chunk size comes out below it by more than its chunk sizes vary.
+the mean chunk size, rounded up. *By bytes*: in each revision, the bytes of all such paragraphs together over the mean
+chunk size, rounded up once. They hold for whoever cuts between paragraphs only. Below the first comes a chunk that
+carries two short runs with an old paragraph between them; below both, a way that cuts long paragraphs (lists, tables)
+and embeds only the piece that changed.
 """
 
 from __future__ import annotations
