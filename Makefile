@@ -62,8 +62,8 @@ down: $(STAMP) ## Stop the local stack; data is kept
 	@$(BIN)/thalweg down
 
 .PHONY: bench
-bench: setup ## Measure freshness
-	@$(BIN)/python -m tests.bench
+bench: setup ## Measure: calls and real edits beside the peers, freshness (BENCH="calls edits stack" picks)
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 .PHONY: format
 format: $(STAMP) ## Bring the code into shape

@@ -1,9 +1,10 @@
-"""`make bench`: freshness, throughput and warm start of the real local stack, in numbers.
+"""`make bench`: the real local stack, the table of calls beside the peers, and real edits, in numbers.
 
-Before: `make setup`. After: exit code 0 if freshness is as promised and nothing was lost, else 1.
+Before: `make setup`. After: exit code 0 if freshness is as promised, nothing was lost, and real edits cost no more than
+promised, else 1.
 
 A stack that runs already is measured as it is, and not restarted unless asked; else one is started in a home of its
-own, and deleted at the end.
+own, and deleted at the end. README.md beside this says what each part takes and fetches.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,16 @@ from deploy.demo.client import Client
 from deploy.local import stack
 from deploy.local.state import Phase
 from runtime.directory import read_demo_key
+from runtime.embedding.local_files import locate
 from runtime.settings import load_settings
-from tests.bench import freshness, lanes, throughput
+from tests.bench import freshness, lanes, report, throughput
+from tests.bench.edits import measure
+from tests.bench.edits.archives import fetched, pinned
+from tests.bench.edits.tokens import Tokens
+from tests.bench.peers import table
+from tests.bench.peers.ask import SCRIPTS, Peers, installed
+
+PARTS = ("calls", "edits", "stack", "lanes")
 
 
 def main() -> int:
@@ -34,29 +43,69 @@ def main() -> int:
     def tell(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
+    parts, console, good = asked.parts or list(PARTS), report.console(), True
+    printed: dict[str, Any] = {}
+    peers = installed(tell) if {"calls", "edits"} & set(parts) else None
+    if "calls" in parts and peers:
+        calls = table.measure(peers, tell)
+        printed["calls"] = asdict(calls)
+        if not asked.json:
+            report.print_calls(calls, console)
+    if "edits" in parts:
+        history = _edits(asked, peers, tell)
+        printed["edits"] = {**asdict(history), "good": history.good}
+        good = good and history.good
+        if not asked.json:
+            report.print_edits(history, console)
+    if "stack" in parts:
+        stack_found, stack_good = _stack(asked, tell)
+        printed |= stack_found
+        good = good and stack_good
+        if not asked.json:
+            print(_table(stack_found))
+    if "lanes" in parts:
+        with _running(tell) as (running, _):
+            printed["lanes"] = loads = _lanes(running, asked, tell)
+        good = good and all(loads[kind]["good"] for kind in ("publish", "snapshot") if kind in loads)
+        if not asked.json:
+            print(json.dumps(loads, indent=2))
+    if asked.json:
+        print(json.dumps(printed, indent=2))
+    return 0 if good else 1
+
+
+def _edits(asked: argparse.Namespace, peers: Peers | None, tell: Callable[[str], None]) -> measure.Found:
+    projects = asked.projects.split(",") if asked.projects else None
+    releases = [release for release in pinned() if projects is None or release.project in projects]
+    if peers and asked.peers:
+        peers = replace(peers, scripts=tuple(name for name in asked.peers.split(",") if name in SCRIPTS))
+    tokens = Tokens(locate())
+    return measure.measure(releases, fetched(releases, tell), tokens, peers, tell, engines=asked.engines)
+
+
+def _stack(asked: argparse.Namespace, tell: Callable[[str], None]) -> tuple[dict[str, Any], bool]:
     with _running(tell) as (running, own):
-        if asked.lanes:
-            found = _lanes(running, asked, tell)
-            print(json.dumps(found, indent=2))
-            return 0 if all(found[kind]["good"] for kind in ("publish", "snapshot") if kind in found) else 1
         found = _measure(running, asked, tell)
         if own or asked.restart:
             tell("restarting: down, then up")
             found["restart"] = _restart(running)
-    good = found["freshness"]["good"] and not found["throughput"]["missing"]
-    print(json.dumps(found, indent=2) if asked.json else _table(found))
-    return 0 if good else 1
+    return found, found["freshness"]["good"] and not found["throughput"]["missing"]
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=f"of {', '.join(PARTS)} (default: all)"
+    )
+    parser.add_argument("--peers", help="edits: scripts of peers/, comma-separated, or none (default: all)")
+    parser.add_argument("--projects", help="edits: of the pinned releases only those of these, comma-separated")
+    parser.add_argument("--engines", action="store_true", help="edits: run the peers' engines, not their rules (slow)")
     parser.add_argument("--updates", type=int, default=200, help="row updates (default %(default)s)")
     parser.add_argument("--rate", type=float, default=5.0, help="updates per second (default %(default)s)")
     parser.add_argument("--documents", type=int, default=300, help="documents published at once (default %(default)s)")
     parser.add_argument("--restart", action="store_true", help="also stop and start a stack that ran before")
-    parser.add_argument("--lanes", action="store_true", help="live edits beside bulk loads, and nothing else")
-    parser.add_argument("--load", type=int, default=10_000, help="documents of a bulk load (default %(default)s)")
-    parser.add_argument("--kinds", default="publish,snapshot,large", help="which loads (default %(default)s)")
+    parser.add_argument("--load", type=int, default=10_000, help="lanes: documents of a load (default %(default)s)")
+    parser.add_argument("--kinds", default="publish,snapshot,large", help="lanes: which loads (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args()
 

@@ -1,0 +1,1 @@
+"""Real edits: the documentation in successive releases of known projects, and what indexing it costs."""

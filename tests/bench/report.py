@@ -1,0 +1,62 @@
+"""The bench's tables, for people.
+
+Before: what `edits/measure.py` and `peers/table.py` found. After: a terminal; `--json` prints the same without it.
+"""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.edits import measure as edits
+from tests.bench.peers import table as calls
+
+NARROWEST = 110
+
+
+def console() -> Console:
+    """Standard output, wide enough for the tables also where it is no terminal."""
+    found = Console(highlight=False)
+    return found if found.width >= NARROWEST else Console(width=NARROWEST, highlight=False)
+
+
+def print_calls(found: calls.Found, to: Console) -> None:
+    """One row an operation, one column a tool: texts embedded, chunks written + chunks deleted."""
+    to.print("Calls: texts embedded / chunks written + deleted; a document of 20 chunks")
+    made = Table(box=box.SIMPLE_HEAD)
+    made.add_column("operation", no_wrap=True)
+    for name in found.rows:
+        made.add_column(name, justify="right")
+    for at, operation in enumerate(found.operations):
+        made.add_row(operation, *(_cell(row[at]) for row in found.rows.values()))
+    to.print(made)
+    to.print(", ".join(f"{name} {version}" for name, version in found.versions.items()), style="dim")
+
+
+def _cell(cell: calls.Cell) -> str:
+    return "-" if cell is None else f"{cell['texts']} / {cell['writes']}+{cell['deletes']}"
+
+
+def print_edits(found: edits.Found, to: Console) -> None:
+    """One row a way; the last columns are ours over it."""
+    to.print(
+        f"Real edits: {found.projects} projects, {found.releases} releases, {found.loaded} documents at first, "
+        f"{found.edits} revisions later, {found.megabytes} MB of text"
+    )
+    made = Table(box=box.SIMPLE_HEAD)
+    made.add_column("embedded by", no_wrap=True)
+    for name in ("mean chunk", "first texts", "first tokens", "later texts", "later tokens", "ours: texts", "tokens"):
+        made.add_column(name, justify="right")
+    ours = found.line(edits.OURS).later
+    for line in found.lines:
+        counts = (line.opening.texts, line.opening.tokens, line.later.texts, line.later.tokens)
+        shares = (ours.texts / max(line.later.texts, 1), ours.tokens / max(line.later.tokens, 1))
+        made.add_row(
+            line.name, f"{line.mean:g}", *(f"{count:,}" for count in counts), *(f"{share:.2f}" for share in shares)
+        )
+    to.print(made)
+    to.print("; ".join(f"{line.name}: {line.setting}" for line in found.lines if line.setting), style="dim")
+    verdict = "kept" if found.good else "NOT KEPT"
+    most = f"{edits.MOST_OVER_BOUND} of the bound by runs, {edits.MOST_OF_WHOLE} of whole documents"
+    to.print(f"promised: at most {most}: {verdict}")
