@@ -5,7 +5,7 @@ Before this: `schemas/catalog.py`. Lag never comes from a worker: a dead worker 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -146,19 +146,36 @@ class Topics:
         names = list(names)
         try:
             ends, starts = self.offsets(names), self.offsets(names, earliest=True)
-            request = ConsumerGroupTopicPartitions(group)
-            answer = self._admin.list_consumer_group_offsets([request])[group].result(self._timeout_s)
+            committed = self._committed(group, ends)
         except KafkaException as error:
             raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
         except TimeoutError as error:
             raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap} in {self._timeout_s:g} s") from error
-        committed: Mapping[tuple[str, int], int] = {
-            (p.topic, p.partition): p.offset for p in answer.topic_partitions or [] if p.offset >= 0
-        }
         return [
             GroupLag(topic, partition, committed.get((topic, partition)), starts[topic, partition], end)
             for (topic, partition), end in sorted(ends.items())
         ]
+
+    def _committed(self, group: str, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """What the group has committed; it is only asked, nobody joins it.
+
+        By a consumer of its own: the admin client's calls to a group's coordinator never end again once they met a
+        broker that was away, or abort the process (librdkafka 2.16, its issues 3663 and 4605).
+        """
+        asked = [TopicPartition(topic, partition) for topic, partition in places]
+        if not asked:
+            return {}
+        consumer = Consumer(
+            {"bootstrap.servers": self._bootstrap, "group.id": group, "enable.auto.commit": False, "log_level": 0}
+        )
+        try:
+            answer = consumer.committed(asked, timeout=self._timeout_s)
+        finally:
+            consumer.close()
+        for place in answer:
+            if place.error is not None:
+                raise KafkaException(place.error)
+        return {(place.topic, place.partition): place.offset for place in answer if place.offset >= 0}
 
     def members(self, group: str) -> set[str]:
         """The client ids of a group's members, as its coordinator knows them now. Raises BrokerUnavailable."""
@@ -169,13 +186,14 @@ class Topics:
         its place, the client id with which it first came. Raises BrokerUnavailable.
         """
         try:
-            described = self._admin.describe_consumer_groups([group], request_timeout=self._timeout_s)
-            found = described[group].result(self._timeout_s).members or []
-            return {member.member_id: member.client_id for member in found}
+            # Not describe_consumer_groups: see _committed.
+            found = self._admin.list_groups(group, self._timeout_s)
         except KafkaException as error:
             raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
-        except TimeoutError as error:
-            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap} in {self._timeout_s:g} s") from error
+        for described in found:
+            if described.error is not None:
+                raise BrokerUnavailable(f"Kafka at {self._bootstrap} cannot tell of {group}: {described.error.str()}")
+        return {str(member.id): str(member.client_id) for described in found for member in described.members}
 
     def set_committed(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
         """Make a group without members go on from these offsets, by (topic, partition). Raises BrokerUnavailable.
