@@ -5,7 +5,7 @@ Before this: `schemas/catalog.py`. Lag never comes from a worker: a dead worker 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 

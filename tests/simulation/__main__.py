@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-from tests.simulation.histories import Finding, Totals, drawn, quiet, run, shortened, told
+from tests.simulation.histories import Totals, drawn, quiet, shortened, told
+from tests.simulation.parts import part
 
 _PART = 200
 
@@ -28,8 +29,8 @@ def main() -> int:
         parser.error("--histories and --workers are at least 1")
     quiet()
     began, totals = time.monotonic(), Totals()
-    for part, found in _parts(given.seed, given.seed + given.histories, given.workers):
-        totals.add_all(part)
+    for some, found in _parts(given.seed, given.seed + given.histories, given.workers):
+        totals.add_all(some)
         if found is not None:
             print(f"\nseed {found[0]}: {found[1]}")
             if not given.as_found:
@@ -53,20 +54,10 @@ def _parts(first: int, end: int, workers: int) -> Iterator[tuple[Totals, tuple[i
     """Totals of each part of the seeds, and the first finding in it."""
     ranges = [(at, min(at + _PART, end)) for at in range(first, end, _PART)]
     if workers == 1:
-        yield from map(_part, ranges)
+        yield from map(part, ranges)
         return
     with multiprocessing.get_context("spawn").Pool(workers, quiet) as pool:
-        yield from pool.imap_unordered(_part, ranges)
-
-
-def _part(seeds: tuple[int, int]) -> tuple[Totals, tuple[int, str] | None]:
-    totals = Totals()
-    for seed in range(*seeds):
-        try:
-            run(drawn(seed), totals)
-        except Finding as finding:
-            return totals, (seed, str(finding))
-    return totals, None
+        yield from pool.imap_unordered(part, ranges)
 
 
 if __name__ == "__main__":

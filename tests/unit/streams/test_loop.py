@@ -216,6 +216,27 @@ async def test_a_letter_is_written_once_though_the_word_about_it_fails_for_a_whi
     assert (letters.parked, step.told) == ([(0, "corrupt")], [0])
 
 
+async def test_what_nobody_foresaw_while_a_letter_is_written_does_not_let_the_record_go() -> None:
+    """Settled without a letter it would be lost: it is handed in again until the letter is there."""
+
+    @dataclass
+    class Surprising(DeadLetters):
+        times: int = 2
+
+        def park(self, item: Inbound, outcome: Rejected) -> None:
+            if self.times:
+                self.times -= 1
+                raise ValueError("a defect of a library")
+            super().park(item, outcome)
+
+    step, letters = ScriptedStep({0: [Rejected("corrupt", "why")] * 3}), Surprising()
+    loop, _ = make_loop(step, letters)
+
+    await loop.settle([record(0)])
+
+    assert (letters.parked, step.told) == ([(0, "corrupt")], [0])
+
+
 async def test_tries_are_counted_for_each_record() -> None:
     """One record's defect does not use up the tries of the next."""
     step = ScriptedStep(
