@@ -25,6 +25,7 @@ def context(tmp_path: Path) -> Context:
         "parse_metrics": 20_002,
         "index_metrics": 20_003,
         "index-bulk_metrics": 20_004,
+        "rebuild_metrics": 20_005,
     }
     return Context(home, {name: Path("/parts") / name for name in PARTS}, ports, {})
 

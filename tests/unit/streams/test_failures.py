@@ -21,6 +21,7 @@ from runtime.embedding.contract import (
 from runtime.metrics import declare
 from runtime.producer import Delivery, DeliveryFailed, Outgoing, failure_of
 from schemas.codec import Codec, DecodeError, UnknownSchema
+from schemas.lanes import Lane
 from schemas.records import DocumentChange, Embedding, Event, Receipt
 from schemas.registry import NotRegistered, RegistryUnavailable
 from streams.adapters.outbox import KafkaOutbox
@@ -104,7 +105,7 @@ def test_what_the_broker_says_is_the_records_fault_only_where_it_is(code: int, e
     broker = Broker(refuses=lambda _: failure_of("documents", KafkaError(code)))
 
     with pytest.raises((TemporaryFailure, PermanentFailure)) as caught:
-        outbox(broker).changes([change_of(EVENT)])
+        outbox(broker).changes([(change_of(EVENT), Lane.LIVE)])
 
     assert type(caught.value) is expected
 
@@ -141,8 +142,8 @@ class Appended:
     codec: Codec = field(default_factory=lambda: Codec(LocalLookup()))
     appended: list[DocumentChange] = field(default_factory=list)
 
-    def changes(self, changes: list[DocumentChange]) -> None:
-        self.appended += changes
+    def changes(self, changes: list[tuple[DocumentChange, Lane]]) -> None:
+        self.appended += [change for change, _ in changes]
 
     def receipts(self, receipts: list[Receipt]) -> None:
         raise AssertionError(receipts)
