@@ -108,6 +108,10 @@ class IndexStore(Protocol):
         """The chunk objects, not marked retired, that these versions (by document) introduced."""
         ...
 
+    def retired(self, tenant: str, chunk_ids: Collection[str]) -> set[str]:
+        """Those of these chunk objects that are marked retired."""
+        ...
+
     def vectors(self, tenant: str, text_hashes: Collection[str]) -> dict[str, Vector]:
         """Vectors the index holds for these texts, live or retired."""
         ...

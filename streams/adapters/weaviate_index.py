@@ -78,6 +78,16 @@ class WeaviateIndex:
             )
         return found
 
+    def retired(self, tenant: str, chunk_ids: Collection[str]) -> set[str]:
+        """As IndexStore.retired."""
+        collection = self._chunks.with_tenant(tenant)
+        found: set[str] = set()
+        for part in _parts(chunk_ids, _ASK):
+            where = Filter.by_id().contains_any(part) & Filter.by_property("retired").equal(True)
+            answer = _call(collection.query.fetch_objects, filters=where, limit=_ASK, return_properties=[])
+            found |= {str(item.uuid) for item in answer.objects}
+        return found
+
     def vectors(self, tenant: str, text_hashes: Collection[str]) -> dict[str, Vector]:
         """As IndexStore.vectors."""
         collection = self._chunks.with_tenant(tenant)

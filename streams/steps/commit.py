@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from schemas.index.manifest import Manifest
+from schemas.index.manifest import Manifest, newest
 from schemas.records import Receipt
 from streams.core.versions import DocumentPlan, NewChunk, StoredChunk, marks
 from streams.failpoints import failpoint
@@ -63,6 +63,7 @@ def commit(
        another writer (of the other lane, or a paused worker that woke up late) may have written since the plan: each
        writer looks after it has written, so the later of two sees both and cleans up. And each looks once more after
        it has marked, for a newer version that was planned meanwhile may list what it has just retired.
+       Death within it: the retry has nothing to write, and looks at the marks themselves of what is listed.
        Death after it: the receipts are missing; the retry sends them.
     4. Publish the receipts, delivery confirmed. receipts is called with the time of step 2.
        Death after it: the batch is handed in once more, and its receipts are sent twice.
@@ -91,7 +92,17 @@ def commit(
     failpoint("after_manifests")
     strays = index.unretired(batch.tenant, batch.suspects) if batch.suspects else []
     bases = [plan.basis for plan in batch.plans if plan.basis is not None]
-    mark(batch.tenant, batch.touched, batch.sources, strays, bases, index=index, at_ms=searchable_ms)
+    unplanned = set(batch.touched) - {plan.manifest.document for plan in batch.plans}
+    mark(
+        batch.tenant,
+        batch.touched,
+        batch.sources,
+        strays,
+        bases=bases,
+        again=unplanned,
+        index=index,
+        at_ms=searchable_ms,
+    )
     failpoint("after_retire")
     outbox.publish(receipts(searchable_ms), [])
     failpoint("after_receipts")
@@ -102,19 +113,28 @@ def mark(
     tenant: str,
     documents: Collection[str],
     sources: Collection[str],
-    strays: Collection[StoredChunk],
-    bases: Collection[Manifest] = (),
+    strays: Collection[StoredChunk] = (),
     *,
+    bases: Collection[Manifest] = (),
+    again: Collection[str] = (),
     index: IndexStore,
     at_ms: int,
 ) -> None:
     """Mark what the newest manifests of these documents do not list, until a look after the last mark finds nothing.
 
+    again: documents for which there was nothing to write. An earlier try may have died between a mark and the look
+    after it: what their newest manifests list is looked at itself.
     Raises TemporaryFailure, also if other writers of the same documents are at it all the time.
     """
     mine: dict[str, bool] = {}
     for _ in range(_LOOKS):
         current, barriers = index.manifests(tenant, documents, sources)
+        if again:
+            listed = {
+                i for manifest in newest(current).values() if manifest.document in again for i in manifest.chunk_ids
+            }
+            mine |= dict.fromkeys(index.retired(tenant, listed) if listed else (), True)
+            again = ()
         found = marks(current, barriers, strays, mine, bases)
         if not found:
             return

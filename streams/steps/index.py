@@ -251,7 +251,7 @@ class IndexStep:
         if ended:
             # Looked at once more with all their manifests: one newer than the barrier may list the same chunks.
             now = self.clock.now_ms()
-            mark(barrier.tenant, ended, [barrier.origin.source], (), index=self.index, at_ms=now)
+            mark(barrier.tenant, ended, [barrier.origin.source], index=self.index, at_ms=now)
 
     def _stage(
         self, change: DocumentChange, current: dict[str, Manifest], barriers: dict[str, Manifest]

@@ -166,6 +166,10 @@ def test_many_documents_and_many_objects_are_found_whole(store: IndexStore) -> N
     assert len(store.unretired(TENANT, {chunk.document: {chunk.introduced} for chunk in chunks})) == 450
     store.retire(TENANT, [chunk.id for chunk in chunks], found, at_ms=1)
     assert store.unretired(TENANT, {chunk.document: {chunk.introduced} for chunk in chunks}) == []
+    identifiers = {chunk.id for chunk in chunks}
+    assert store.retired(TENANT, [*identifiers, str(uuid.uuid4())]) == identifiers
+    store.revive(TENANT, [chunks[0].id])
+    assert store.retired(TENANT, identifiers) == identifiers - {chunks[0].id}
 
 
 @ONLY_REAL

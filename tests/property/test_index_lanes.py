@@ -18,6 +18,10 @@ from tests.support.fake_index import FakeIndex
 from tests.support.oracle import differences, scan_fake
 
 
+class Died(BaseException):
+    """The writer's process ended before the call."""
+
+
 class Writer:
     """Hands batches to a step in a thread of its own, which stops before each call of the store until let go."""
 
@@ -25,25 +29,48 @@ class Writer:
         self._index = index
         self._batches = batches
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
-        self.ended = False
+        self.ended = self._dies = False
+        self.call = ""
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.outcomes: list[object] = []
         self.thread.start()
         self._stopped.acquire(timeout=10)
 
-    def pause(self) -> None:
+    def pause(self, call: str = "") -> None:
+        self.call = call
         self._stopped.release()
         assert self._go.acquire(timeout=10)
+        if self._dies:
+            raise Died
 
     def step(self) -> None:
         """Let it go until its next call of the store, or its end."""
         self._go.release()
         assert self._stopped.acquire(timeout=10)
 
+    def until(self, call: str) -> None:
+        """Let it go until it is about to make this call."""
+        while self.call != call and not self.ended:
+            self.step()
+        assert not self.ended
+
+    def finish(self) -> None:
+        """Let it go to its end."""
+        while not self.ended:
+            self.step()
+
+    def die(self) -> None:
+        """It does not make the call that it is about to make, nor any other."""
+        self._dies = True
+        self.step()
+
     def _run(self) -> None:
-        self.pause()
-        for batch in self._batches:
-            self.outcomes += make_step(self._index).handle_now([inbound(change) for change in batch])
+        try:
+            self.pause()
+            for batch in self._batches:
+                self.outcomes += make_step(self._index).handle_now([inbound(change) for change in batch])
+        except Died:
+            pass
         self.ended = True
         self._stopped.release()
 
@@ -108,3 +135,29 @@ def test_a_barrier_that_overtakes_older_changes_of_the_bulk_lane_ends_them() -> 
         found += differences(scan_fake(index), {newer.key: WORDS[1]})
 
     assert found == []
+
+
+def test_a_writer_that_dies_after_it_retired_what_a_newer_version_lists_makes_it_good_when_it_comes_again() -> None:
+    """It looked, was overtaken by a version planned on the same state, marked, and died before its second look."""
+    index = FakeIndex()
+    texts = f"{WORDS[0]}\n\n{WORDS[1]}", WORDS[2], WORDS[0]
+    changes = [make_change("a", version, text) for version, text in enumerate(texts, 1)]
+    make_step(index).handle_now([inbound(changes[0])])
+    late, new = Writer(index, [[changes[1]]]), Writer(index, [[changes[2]]])
+    by_thread = {writer.thread: writer for writer in (late, new)}
+
+    def pause(call: str) -> None:
+        by_thread[threading.current_thread()].pause(call)
+
+    index.before_call = pause
+    new.until("write_manifests")
+    late.until("retire")
+    new.finish()
+    late.step()
+    late.die()
+    index.before_call = lambda _: None
+    assert differences(scan_fake(index), model(changes)) != []
+
+    make_step(index).handle_now([inbound(changes[1])])
+
+    assert differences(scan_fake(index), model(changes)) == []

@@ -89,6 +89,11 @@ class SimulatedStore:
         self._process.point(away)
         return found
 
+    def retired(self, tenant: str, chunk_ids: Collection[str]) -> set[str]:
+        found = self._views[tenant].retired(tenant, chunk_ids)
+        self._process.point(away)
+        return found
+
     def vectors(self, tenant: str, text_hashes: Collection[str]) -> dict[str, Vector]:
         found = self._views[tenant].vectors(tenant, text_hashes)
         self._answered(tenant, text_hashes, found)

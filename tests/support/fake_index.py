@@ -66,6 +66,10 @@ class FakeIndex:
             if self.chunks[identifier].chunk.introduced in versions and not self.chunks[identifier].retired
         ]
 
+    def retired(self, tenant: str, chunk_ids: Collection[str]) -> set[str]:
+        self.before_call("retired")
+        return {identifier for identifier in chunk_ids if identifier in self.chunks and self.chunks[identifier].retired}
+
     def vectors(self, tenant: str, text_hashes: Collection[str]) -> dict[str, Vector]:
         self.before_call("vectors")
         wanted = set(text_hashes)
