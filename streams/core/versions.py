@@ -100,17 +100,13 @@ def marks(
     barriers: Mapping[str, Manifest],
     strays: Collection[StoredChunk],
     mine: Mapping[str, bool],
-    bases: Collection[Manifest] = (),
 ) -> Marks:
     """What is to be marked, given every manifest not yet superseded of some documents.
 
     A manifest goes if another one beats it, or a barrier of its source ended it; its chunks go with it unless the
     document's newest manifest lists them. strays are unretired objects of versions that never got, or will not get, a
-    manifest (a writer died before it); they go unless they are listed. mine: the chunks that this writer has marked
-    (True: retired), to be marked anew where somebody's newer manifest says otherwise.
-
-    bases: what this writer's own versions were planned on. Another may have superseded it since, with a version
-    between the two, and have ended its work already: then nobody else would see that it retired what is listed now.
+    manifest (a writer died before it); they go unless they are listed. mine: chunks of which this writer knows the
+    mark (True: retired), for it set or read it; to be marked anew where somebody's newer manifest says otherwise.
 
     Two writers may have planned on one state, the older version of which drops a chunk that the newer keeps. The
     older one's writer, not seeing the newer yet, retires it. Whoever sees both revives it.
@@ -130,7 +126,7 @@ def marks(
     dropped = {identifier for manifest in gone for identifier in manifest.chunk_ids}
     dropped |= {stray.id for stray in strays} | {identifier for identifier, retired in mine.items() if not retired}
     hidden = {identifier for identifier, retired in mine.items() if retired}
-    for manifest in [*gone, *bases]:
+    for manifest in gone:
         if manifest.document in visible:
             last = best[manifest.document]
             between = [

@@ -23,15 +23,17 @@ _LOOKS = 10
 class Batch:
     """A planned batch of one tenant.
 
-    touched: every document of the batch, also those with nothing newer to write. suspects: versions, by document, of
-    which objects may lie in the index that no manifest lists, for an earlier try may have planned them against another
-    state. sources: whose barriers count. slice_texts: how many different texts are worked on at once in step 1; their
-    vectors are all that is held in memory.
+    touched: every document of the batch, also those with nothing newer to write. again: those of them with a change
+    that the index held already, or a newer one: an earlier try may have died anywhere in its commit. suspects:
+    versions, by document, of which objects may lie in the index that no manifest lists, for an earlier try may have
+    planned them against another state. sources: whose barriers count. slice_texts: how many different texts are worked
+    on at once in step 1; their vectors are all that is held in memory.
     """
 
     tenant: str
     plans: Sequence[DocumentPlan]
     touched: Collection[str]
+    again: Collection[str]
     suspects: Mapping[str, Collection[str]]
     sources: Collection[str]
     slice_texts: int
@@ -91,18 +93,12 @@ def commit(
     searchable_ms = clock.now_ms()
     failpoint("after_manifests")
     strays = index.unretired(batch.tenant, batch.suspects) if batch.suspects else []
-    bases = [plan.basis for plan in batch.plans if plan.basis is not None]
-    unplanned = set(batch.touched) - {plan.manifest.document for plan in batch.plans}
-    mark(
-        batch.tenant,
-        batch.touched,
-        batch.sources,
-        strays,
-        bases=bases,
-        again=unplanned,
-        index=index,
-        at_ms=searchable_ms,
-    )
+    sure = {
+        plan.manifest.document: None if plan.basis is None else plan.basis.id
+        for plan in batch.plans
+        if plan.manifest.document not in batch.again
+    }
+    mark(batch.tenant, batch.touched, batch.sources, strays, sure=sure, index=index, at_ms=searchable_ms)
     failpoint("after_retire")
     outbox.publish(receipts(searchable_ms), [])
     failpoint("after_receipts")
@@ -115,36 +111,53 @@ def mark(
     sources: Collection[str],
     strays: Collection[StoredChunk] = (),
     *,
-    bases: Collection[Manifest] = (),
-    again: Collection[str] = (),
+    sure: Mapping[str, str | None] | None = None,
     index: IndexStore,
     at_ms: int,
 ) -> None:
     """Mark what the newest manifests of these documents do not list, until a look after the last mark finds nothing.
 
-    again: documents for which there was nothing to write. An earlier try may have died between a mark and the look
-    after it: what their newest manifests list is looked at itself.
+    sure: documents of which this writer wrote a version, by the id of the manifest that it was planned on (None: there
+    was none). Of the others, and where that manifest is superseded, another writer may have ended a version, or an
+    earlier try of this one may have died before its looks: the marks themselves of all that is listed are read. Without
+    sure none are.
     Raises TemporaryFailure, also if other writers of the same documents are at it all the time.
     """
     mine: dict[str, bool] = {}
     for _ in range(_LOOKS):
         current, barriers = index.manifests(tenant, documents, sources)
-        if again:
-            listed = {
-                i for manifest in newest(current).values() if manifest.document in again for i in manifest.chunk_ids
-            }
-            mine |= dict.fromkeys(index.retired(tenant, listed) if listed else (), True)
-            again = ()
-        found = marks(current, barriers, strays, mine, bases)
+        if sure is not None:
+            mine |= dict.fromkeys(_hidden(tenant, set(documents), sure, current, index), True)
+            sure = None
+        found = marks(current, barriers, strays, mine)
         if not found:
             return
         if found.retire or found.supersede:
             index.retire(tenant, found.retire, found.supersede, at_ms)
         if found.revive:
             index.revive(tenant, found.revive)
-        strays = bases = ()
+        strays = ()
         mine |= dict.fromkeys(found.retire, True) | dict.fromkeys(found.revive, False)
     raise TemporaryFailure("other writers keep changing the same documents")
+
+
+def _hidden(
+    tenant: str,
+    documents: set[str],
+    sure: Mapping[str, str | None],
+    current: Sequence[Manifest],
+    index: IndexStore,
+) -> set[str]:
+    """Chunks that are listed and retired, of documents that are not sure (see `mark`).
+
+    While the manifest that a plan rests on is not superseded, nobody has ended a version after it; and who retires
+    something right now looks once more after it.
+    """
+    there = {None, *(manifest.id for manifest in current)}
+    best = newest(current)
+    asked = documents & best.keys() - {document for document, basis in sure.items() if basis in there}
+    listed = {identifier for document in asked for identifier in best[document].chunk_ids}
+    return index.retired(tenant, listed) if listed else set()
 
 
 def _slices(new: Iterable[NewChunk], size: int) -> Iterable[list[NewChunk]]:

@@ -182,6 +182,12 @@ class IndexStep:
             tenant=tenant,
             plans=list(plans.values()),
             touched=list(by_document),
+            again={
+                document
+                for document, found in by_document.items()
+                if document not in plans
+                or (document in known and any(not c.position.newer_than(known[document].position) for c in found))
+            },
             suspects=suspects,
             sources=sources,
             slice_texts=self.slice_texts,
