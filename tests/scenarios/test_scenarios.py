@@ -68,7 +68,7 @@ def applied(request: pytest.FixtureRequest, product: Product, receipts: Receipts
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_the_index_follows_the_table(scenario: Scenario, applied: Applied, product: Product) -> None:
     # All are applied, and their snapshots indexed, before the first is played: nobody else embeds meanwhile.
-    topics = {other.result().spec.topic for other in applied.values() if other.exception(240) is None}
+    topics = {other.result().spec.topic for other in applied.values() if other.exception(SNAPSHOTS_S) is None}
     eventually(
         lambda: not any(queue_depths(product, topics & product.topics.partitions().keys()).values()), SNAPSHOTS_S
     )
