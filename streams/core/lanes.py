@@ -12,6 +12,10 @@ from schemas.lanes import Lane
 from schemas.records import DocumentChange, Operation
 
 _MOST_SOURCES = 10_000
+_MOST_DOCUMENTS = 10_000
+
+_STAYS_MS = 60_000
+"""How long a live document stays live at no cost: its changes wait for each other and are indexed as one."""
 
 
 @dataclass
@@ -38,13 +42,15 @@ class LaneRules:
     """The rules, and what each source has left of its allowance.
 
     large_text: characters above which a document is bulk, wherever it comes from. burst and per_second: documents of
-    one source that stay live when nothing says what they are.
+    one source that stay live when nothing says what they are. A document that changes again soon is one document: a hot
+    row is no load, and all of its changes in one lane are indexed as one when a worker is behind.
     """
 
     large_text: int = 250_000
     burst: int = 200
     per_second: float = 20.0
     _left: dict[tuple[str, str], Allowance] = field(default_factory=dict)
+    _live_at: dict[str, int] = field(default_factory=dict)
 
     def by_size(self, change: DocumentChange) -> Lane:
         """The lane of a change that came alone, as an uploaded file does."""
@@ -63,4 +69,10 @@ class LaneRules:
             if len(self._left) >= _MOST_SOURCES:
                 self._left.clear()  # publishers name their source themselves: names without end are no reason to grow
             self._left[source] = Allowance(self.burst, self.per_second, self.burst, at_ms)
-        return Lane.LIVE if self._left[source].take(at_ms) else Lane.BULK
+        if at_ms - self._live_at.get(change.key, -_STAYS_MS) >= _STAYS_MS:
+            if not self._left[source].take(at_ms):
+                return Lane.BULK
+            if len(self._live_at) >= _MOST_DOCUMENTS:
+                self._live_at.clear()
+        self._live_at[change.key] = at_ms
+        return Lane.LIVE

@@ -344,16 +344,21 @@ def test_a_failed_connector_is_started_again_by_apply(place: Place) -> None:
     place.done("apply")
     secret = place.settings.home / "secrets" / "connectors" / f"source-{place.name}-password"
     password = secret.read_text()
-    secret.write_text("wrong")
     url = f"{place.settings.connect.url}/connectors/thalweg-{place.name}"
-    requests.post(f"{url}/restart?includeTasks=true", timeout=10)
-    until(lambda: "FAILED" in requests.get(f"{url}/status", timeout=10).text, "the task fails", seconds=90)
-    assert place.run("status").exit_code == 1
-    secret.write_text(password)
-    told = place.done("apply")
-    assert [step["what"] for step in told["steps"] if step["action"] == "restart"] == ["connector"]
-    assert told["renewal"] is None
-    assert place.done("status")["healthy"]
+    restarted: list[str] = []
+    for _ in range(4):
+        secret.write_text("wrong")
+        requests.post(f"{url}/restart?includeTasks=true", timeout=10)
+        until(lambda: "FAILED" in requests.get(f"{url}/status", timeout=10).text, "the task fails", seconds=90)
+        assert place.run("status").exit_code == 1
+        secret.write_text(password)
+        told = place.done("apply")
+        assert told["renewal"] is None
+        assert place.done("status")["healthy"]
+        restarted = [step["what"] for step in told["steps"] if step["action"] == "restart"]
+        if restarted:
+            break  # else the upload API, which looks after failed tasks as well, was quicker
+    assert restarted == ["connector"]
 
 
 def test_a_renewal_that_is_cut_off_is_finished_by_the_next_apply(place: Place) -> None:

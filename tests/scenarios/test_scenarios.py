@@ -85,7 +85,7 @@ def test_the_index_follows_the_table(scenario: Scenario, applied: Applied, produ
 
 def play(step: Step, source: TableSource, product: Product, where: str) -> None:
     """Do a step's SQL and acts, and check what it says."""
-    embedded_before = product.metric("index", "thalweg_embedding_texts_total")
+    embedded_before = embedded_texts(product)
     for deed in step.do:
         if isinstance(deed, Act):
             do_act(deed, source)
@@ -100,7 +100,7 @@ def play(step: Step, source: TableSource, product: Product, where: str) -> None:
         source.rest()  # barriers and tombstones have no receipts of their own
     if step.embedded is not None:
         assert sum(receipt.embedded for receipt in settled.receipts) == step.embedded, where
-        embedded = product.metric("index", "thalweg_embedding_texts_total") - embedded_before
+        embedded = embedded_texts(product) - embedded_before
         assert embedded == step.embedded, f"{where}: {embedded:g} texts went to the model"
     if step.outcomes is not None:
         assert Counter(receipt.stage.value for receipt in settled.receipts) == step.outcomes, where
@@ -112,6 +112,11 @@ def play(step: Step, source: TableSource, product: Product, where: str) -> None:
     if step.same_row:
         assert came_by(step.same_row, settled.records, product), f"{where}: no row came by {step.same_row}"
     check(step, source, where)
+
+
+def embedded_texts(product: Product) -> float:
+    """Texts that went to the model, for changes of either lane."""
+    return sum(product.metric(name, "thalweg_embedding_texts_total") for name in ("index", "index-bulk"))
 
 
 def came_by(wanted: Sequence[str], records: Sequence[Captured], product: Product) -> bool:

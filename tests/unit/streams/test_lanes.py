@@ -63,6 +63,16 @@ def test_a_flood_of_one_source_is_bulk_beyond_its_allowance_and_other_sources_st
     assert [lane(rules, change, at_ms=60_000) for change in changes] == [Lane.LIVE] * 3 + [Lane.BULK] * 3
 
 
+def test_a_hot_row_is_one_document_and_stays_live_at_no_cost() -> None:
+    rules = LaneRules(burst=2, per_second=0)
+    hot = [lane(rules, make_change("a", i, f"text {i}"), at_ms=i * 1_000) for i in range(100)]
+
+    assert hot == [Lane.LIVE] * 100
+    assert lane(rules, make_change("b", 1, "text"), at_ms=100_000) is Lane.LIVE
+    assert lane(rules, make_change("c", 1, "text"), at_ms=100_000) is Lane.BULK
+    assert lane(rules, make_change("a", 200, "text"), at_ms=159_000) is Lane.BULK
+
+
 def test_a_snapshot_uses_up_no_allowance() -> None:
     rules = LaneRules(burst=1, per_second=1)
     row = make_change("a", 1, "text")
