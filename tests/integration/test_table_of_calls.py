@@ -110,7 +110,9 @@ class Counter:
         product, base = self._source.product, self._source.spec.knowledge_base
         chunks = product.weaviate.collections.use(generations.live(product.weaviate).chunks)
         asked = MetadataQuery(last_update_time=True)
-        found = {}
+        found: dict[str, tuple[float, bool]] = {}
+        if not chunks.tenants.exists(product.tenant):
+            return found  # nobody has written anything yet
         for item in chunks.with_tenant(product.tenant).iterator(return_metadata=asked):
             if item.properties["knowledge_base"] == base:
                 assert item.metadata.last_update_time is not None
