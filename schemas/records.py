@@ -70,6 +70,10 @@ class Position:
             return (self.epoch, self.phase, self.major) > (other.epoch, other.phase, other.major)
         return (self.at_ms, self.stream) > (other.at_ms, other.stream)
 
+    def ends(self, other: Position) -> bool:
+        """True if a barrier here ends what is at the other position: it reaches its own stream only."""
+        return self.stream == other.stream and self.newer_than(other)
+
 
 @dataclass(frozen=True)
 class Block:

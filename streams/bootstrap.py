@@ -32,14 +32,11 @@ from streams.adapters.runner import Assignment, Loop, build_app, run
 from streams.adapters.watchdog import Watchdog
 from streams.core.budget import HOUR_S, LetterBudget
 from streams.core.lanes import LaneRules
-from streams.core.letters import Letter
+from streams.core.letters import HEADROOM, Letter
 from streams.pipeline import Stage, side_group, stage
 from streams.ports import Step
 
 log = structlog.get_logger()
-
-LETTER_HEADROOM = 1_048_576
-"""Bytes; the topic `dead-letters` takes as much more than the others."""
 
 
 class WallClock:
@@ -94,18 +91,19 @@ def work(name: str, settings: Settings, *, instance: str | None = None, generati
     with ConfirmedProducer(
         settings.kafka.bootstrap,
         client_id=f"thalweg-{instance}",
-        # A dead letter of the largest record is larger than it by the headers that say why.
-        message_max_bytes=settings.kafka.message_max_bytes + LETTER_HEADROOM,
+        message_max_bytes=settings.kafka.message_max_bytes + HEADROOM,
         timeout_s=settings.kafka.request_timeout_s,
     ) as producer:
         outbox = KafkaOutbox(producer, codec, stage=name)
         parts = _PARTS[name](_Given(declared, settings, codec, outbox, counters, instance, generation))
         lately = recent_letters(settings, name)
-        now, now_s = now_ms(), time.monotonic()
-        budget = LetterBudget(
+        now_s = time.monotonic()
+        budget = LetterBudget.after(
+            (letter.at_ms for letter in lately),
             settings.stage.dead_letters_per_minute,
             settings.stage.dead_letters_per_hour,
-            [now_s - (now - letter.at_ms) / 1000 for letter in lately],
+            now_ms=now_ms(),
+            now=now_s,
         )
         counters.dead_letter_budget.labels(name).set(budget.left(now_s))
         loop = Loop(

@@ -34,12 +34,14 @@ class Version:
 
 @dataclass
 class Comparison:
-    """Counts of documents. only_there: of those that the newer generation alone shows (the other is incomplete).
+    """Counts of documents that readers see: of the known generation (documents) and of the other (documents_there).
 
-    differing: visible documents that are missing, older, or of other chunks; differences names some of them.
+    only_there: of those that the other alone shows (the known one is incomplete). differing: visible documents that
+    are missing, older, or of other chunks; differences names some of them.
     """
 
     documents: int = 0
+    documents_there: int = 0
     only_there: int = 0
     differing: int = 0
     differences: list[str] = field(default_factory=list)
@@ -77,6 +79,7 @@ def compare(
         here = contents(client, known, tenant)
         there = contents(client, other, tenant)
         found.documents += sum(version.visible for version in here.values())
+        found.documents_there += sum(version.visible for version in there.values())
         found.only_there += sum(v.visible and document not in here for document, v in there.items())
         open_ones = _open(here, there, same_chunks=same_chunks)
         until = monotonic() + within_s

@@ -135,8 +135,8 @@ def with_superseded(letters: Iterable[Letter], known: Known) -> list[Letter]:
         beaten |= {
             letter.id
             for letter in mine
-            if _beats(there.get(letter.document or ""), letter)
-            or (_beats(barriers.get(letter.source or ""), letter, same_stream=True))
+            if letter.position is not None
+            and _beaten(letter.position, there.get(letter.document or ""), barriers.get(letter.source or ""))
         }
     return [replace(letter, state=State.SUPERSEDED) if letter.id in beaten else letter for letter in letters]
 
@@ -178,27 +178,29 @@ def redrive(
         places = writer.send_back(found)
         yield from _settle(
             [(letter, State.REDRIVEN, str(place)) for (letter, _), place in zip(found, places, strict=True)],
-            writer, by=by, now_ms=now_ms(),
+            writer, by=by, now_ms=now_ms,
         )  # fmt: skip
     beaten = [(letter, State.SUPERSEDED, "") for letter in todo if letter.state is State.SUPERSEDED]
-    for at in range(0, len(beaten), _TOGETHER):
-        yield from _settle(beaten[at : at + _TOGETHER], writer, by=by, now_ms=now_ms())
+    yield from _settle(beaten, writer, by=by, now_ms=now_ms)
 
 
 def drop(letters: Sequence[Letter], writer: Writer, *, by: str, now_ms: Callable[[], int]) -> Iterator[Letter]:
     """Give letters up: audited, then marked. Death between the two: the next drop audits it once more."""
-    todo = [letter for letter in letters if letter.settled_ms is None]
-    for at in range(0, len(todo), _TOGETHER):
-        part = [(letter, State.DROPPED, "") for letter in todo[at : at + _TOGETHER]]
-        yield from _settle(part, writer, by=by, now_ms=now_ms())
+    todo = [(letter, State.DROPPED, "") for letter in letters if letter.settled_ms is None]
+    yield from _settle(todo, writer, by=by, now_ms=now_ms)
 
 
-def _settle(settled: Sequence[tuple[Letter, State, str]], writer: Writer, *, by: str, now_ms: int) -> Iterator[Letter]:
-    writer.audit([_entry(letter, state, to, by, now_ms) for letter, state, to in settled])
-    marks = [(one, Mark(one.stage, one.rejected, state, by, to, now_ms)) for one, state, to in settled]
-    writer.mark(marks)
-    for letter, mark in marks:
-        yield replace(letter, state=mark.state, by=by, to=mark.to or None, settled_ms=now_ms)
+def _settle(
+    settled: Sequence[tuple[Letter, State, str]], writer: Writer, *, by: str, now_ms: Callable[[], int]
+) -> Iterator[Letter]:
+    """Audit and mark, so many at once; each is yielded when that is durable."""
+    for at in range(0, len(settled), _TOGETHER):
+        part, now = settled[at : at + _TOGETHER], now_ms()
+        writer.audit([_entry(letter, state, to, by, now) for letter, state, to in part])
+        marks = [(one, Mark(one.stage, one.rejected, state, by, to, now)) for one, state, to in part]
+        writer.mark(marks)
+        for letter, mark in marks:
+            yield replace(letter, state=mark.state, by=by, to=mark.to or None, settled_ms=now)
 
 
 def _entry(letter: Letter, state: State, to: str, by: str, now_ms: int) -> AuditEntry:
@@ -222,12 +224,10 @@ def _about(letter: Letter, document: str, position: Position, source: str | None
     return replace(letter, document=document, position=position, source=source)
 
 
-def _beats(manifest: Manifest | None, letter: Letter, *, same_stream: bool = False) -> bool:
-    if manifest is None or letter.position is None:
-        return False
-    if same_stream and manifest.position.stream != letter.position.stream:
-        return False
-    return manifest.position.newer_than(letter.position)
+def _beaten(position: Position, there: Manifest | None, barrier: Manifest | None) -> bool:
+    return (there is not None and there.position.newer_than(position)) or (
+        barrier is not None and barrier.position.ends(position)
+    )
 
 
 def _parts(found: Iterator[tuple[Letter, Inbound | None]]) -> Iterator[list[tuple[Letter, Inbound | None]]]:

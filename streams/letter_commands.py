@@ -9,8 +9,8 @@ from __future__ import annotations
 import getpass
 import json
 import socket
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +25,7 @@ from runtime.topics import BrokerUnavailable
 from schemas.codec import Codec, DecodeError
 from schemas.registry import Registry, RegistryUnavailable
 from streams.adapters.letter_log import LetterLog, LetterWriter
-from streams.core.letters import Letter, Place, State, counts
+from streams.core.letters import HEADROOM, Letter, Place, State, counts
 from streams.dead_letters import Describer, UnknownLetters, drop, redrive, select
 from streams.letter_lookup import IndexUnavailable, describer, look_up
 from streams.letter_views import as_text, hex_dump, row, shortened, show_table
@@ -149,13 +149,10 @@ def redrive_letters(
     if not execute:
         _preview(chosen, "redriven", as_json=as_json)
         return
-    timeout_s = settings.kafka.request_timeout_s
     with (
-        closing(Registry(settings.registry.url)) as registry,
-        LetterLog(settings.kafka.bootstrap, timeout_s=timeout_s) as letters,
-        _producer(settings) as producer,
+        LetterLog(settings.kafka.bootstrap, timeout_s=settings.kafka.request_timeout_s) as letters,
+        _writer(settings) as writer,
     ):
-        writer = LetterWriter(producer, Codec(registry))
         done = list(redrive(chosen, letters.fetch, writer, by=by or _me(), now_ms=now_ms))
     _tell(chosen, done, as_json=as_json)
 
@@ -179,8 +176,7 @@ def drop_letters(
     if not execute:
         _preview(chosen, "dropped", as_json=as_json)
         return
-    with closing(Registry(settings.registry.url)) as registry, _producer(settings) as producer:
-        writer = LetterWriter(producer, Codec(registry))
+    with _writer(settings) as writer:
         done = list(drop(chosen, writer, by=by or _me(), now_ms=now_ms))
     _tell(chosen, done, as_json=as_json)
 
@@ -259,13 +255,18 @@ def _tell(chosen: Sequence[Letter], done: Sequence[Letter], *, as_json: bool) ->
         raise typer.Exit(1)
 
 
-def _producer(settings: Settings) -> ConfirmedProducer:
-    return ConfirmedProducer(
-        settings.kafka.bootstrap,
-        client_id="thalweg-dlq",
-        message_max_bytes=settings.kafka.message_max_bytes + 1_048_576,
-        timeout_s=settings.kafka.request_timeout_s,
-    )
+@contextmanager
+def _writer(settings: Settings) -> Iterator[LetterWriter]:
+    with (
+        closing(Registry(settings.registry.url)) as registry,
+        ConfirmedProducer(
+            settings.kafka.bootstrap,
+            client_id="thalweg-dlq",
+            message_max_bytes=settings.kafka.message_max_bytes + HEADROOM,
+            timeout_s=settings.kafka.request_timeout_s,
+        ) as producer,
+    ):
+        yield LetterWriter(producer, Codec(registry))
 
 
 def _decoded(codec: Codec, record: Inbound) -> Mapping[str, Any] | None:

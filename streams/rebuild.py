@@ -168,7 +168,7 @@ class Rebuild:
                     made_ms=there.lives[name].made_ms,
                     lag=lag,
                     workers=tuple(sorted(member for group in groups for member in self.broker.members(group))),
-                    documents=visible_documents(self.client, generation),
+                    documents=held.documents_there if held else visible_documents(self.client, generation),
                     comparison=held,
                 )
             )

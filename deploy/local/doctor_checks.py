@@ -147,8 +147,10 @@ def dead_letters(situation: Situation) -> Finding:
     counted = sorted(Counter(letter.stage for letter in letters).items())
     told = f"in the last hour: {', '.join(f'{stage} {number}' for stage, number in counted)}; see thalweg dlq list"
     for stage, _ in counted:
-        times = [(letter.at_ms - now) / 1000 for letter in letters if letter.stage == stage]
-        budget = LetterBudget(limits.dead_letters_per_minute, limits.dead_letters_per_hour, times)
+        written = (letter.at_ms for letter in letters if letter.stage == stage)
+        budget = LetterBudget.after(
+            written, limits.dead_letters_per_minute, limits.dead_letters_per_hour, now_ms=now, now=0.0
+        )
         if not budget.left(0.0):
             fix = "See why (thalweg dlq list), mend that, start the stage's workers anew: until then they park no more."
             return Finding("dead letters", False, f"{stage} may park no more ({budget.spent()}); {told}", fix)

@@ -116,8 +116,4 @@ def live(manifest: Manifest | None, barrier: Manifest | None) -> bool:
     """True if this newest manifest makes its document visible: no grave, not older than its source's barrier."""
     if manifest is None or manifest.grave:
         return False
-    return (
-        barrier is None
-        or barrier.position.stream != manifest.position.stream
-        or not barrier.position.newer_than(manifest.position)
-    )
+    return barrier is None or not barrier.position.ends(manifest.position)

@@ -192,7 +192,7 @@ class WeaviateIndex:
                 return
             for manifest in fresh:
                 seen.add(manifest.id)
-                if manifest.position.stream == barrier.stream and barrier.newer_than(manifest.position):
+                if barrier.ends(manifest.position):
                     yield manifest
 
     def _insert(self, collection: Any, objects: Iterable[Any]) -> None:

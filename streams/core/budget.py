@@ -24,6 +24,13 @@ class LetterBudget:
     earlier: Iterable[float] = ()
     _times: deque[float] = field(init=False)
 
+    @classmethod
+    def after(
+        cls, written_ms: Iterable[int], per_minute: int, per_hour: int, *, now_ms: int, now: float
+    ) -> LetterBudget:
+        """The budget after letters written at these times, in milliseconds since 1970, when now_ms is now."""
+        return cls(per_minute, per_hour, [now - (now_ms - at_ms) / 1000 for at_ms in written_ms])
+
     def __post_init__(self) -> None:
         self._times = deque(sorted(self.earlier))
 

@@ -20,6 +20,9 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 TOPIC = "dead-letters"
 
+HEADROOM = 1_048_576
+"""Bytes; a letter of the largest record is larger than it by the headers that say why, and its topic takes as much."""
+
 LETTER = (
     "__streams.errors.exception",  # the reason: a slug
     "__streams.errors.stacktrace",  # where it was raised, if it was an error nobody foresaw
@@ -229,10 +232,6 @@ class Letters:
 
     _found: dict[tuple[str, Place], Letter] = field(default_factory=dict)
     _marks: dict[tuple[str, Place], Mark] = field(default_factory=dict)
-
-    def knows(self, letter: Letter) -> bool:
-        """True if its record was parked before: a worker died between the letter and its acknowledgement."""
-        return (letter.stage, letter.rejected) in self._found
 
     def take(self, letter: Letter) -> None:
         """A letter was read; the oldest of the same record counts."""

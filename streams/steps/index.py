@@ -235,7 +235,11 @@ class IndexStep:
         self, changes: Sequence[DocumentChange], known: Manifest | None, barriers: dict[str, Manifest]
     ) -> DocumentPlan | None:
         """The document's plan, without the changes that a barrier of their source has ended."""
-        alive = [c for c in changes if not _ended(c, barriers.get(c.origin.source))]
+        alive = [
+            change
+            for change in changes
+            if (barrier := barriers.get(change.origin.source)) is None or not barrier.position.ends(change.position)
+        ]
         if known is not None and not live(known, barriers.get(known.origin.source)):
             known = replace(known, spans=())  # its chunks are retired, or will be
         return plan_document(alive, known, self.parameters)
@@ -321,14 +325,6 @@ class IndexStep:
             count = len({item.text_hash for item in plan.new} & embedded)
             self.metrics.chunks.labels(outcome="embedded").inc(count)
             self.metrics.chunks.labels(outcome="reused").inc(len(plan.manifest.spans) - count)
-
-
-def _ended(change: DocumentChange, barrier: Manifest | None) -> bool:
-    return (
-        barrier is not None
-        and barrier.position.stream == change.position.stream
-        and barrier.position.newer_than(change.position)
-    )
 
 
 def _groups(batch: Sequence[Inbound], most_bytes: int) -> Iterable[list[int]]:

@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 import httpx
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from deploy.local.apps import code_root
 from runtime.producer import Outgoing
@@ -27,6 +26,7 @@ from tests.faults.world import World
 from tests.fixtures import make_files
 from tests.support.client import eventually
 from tests.support.counted import MAX_TEXT_BYTES, MAX_UPLOAD_BYTES
+from tests.support.raw_records import read_topic, send_records
 
 MARKER = "unspeakable"
 RECORD_BYTES = 41_943_040
@@ -212,44 +212,11 @@ def bombs(world: World, rng: random.Random) -> Bite:
 def replayed(world: World, rng: random.Random, *, most: int = 500) -> Bite:
     """F24: the last records of the rows' topic once more, in any order, each fifth of them twice."""
     topic = world.source.spec.topic
-    ends = world.product.topics.offsets([topic])
-    recorded: list[Message] = []
-    consumer = Consumer(
-        {
-            "bootstrap.servers": world.bootstrap,
-            "group.id": "tests-replay",
-            "enable.auto.commit": False,
-            "enable.partition.eof": False,
-            "log_level": 0,
-        }
-    )
-    try:
-        places = [TopicPartition(topic, p, max(0, end - most)) for (_, p), end in ends.items() if end]
-        consumer.assign(places)
-        wanted = sum(ends[topic, place.partition] - place.offset for place in places)
-        while len(recorded) < wanted:
-            message = consumer.poll(10)
-            assert message is not None, f"{len(recorded)} of {wanted} records could be read"
-            if message.error() is None:
-                recorded.append(message)
-    finally:
-        consumer.close()
-    recorded.sort(key=lambda message: message.timestamp()[1])
-    again = [m for m in recorded if f"{topic}/{m.partition()}@{m.offset()}" not in world.poison][-most:]
+    recorded = sorted(read_topic(world.bootstrap, topic), key=lambda record: record.timestamp_ms)
+    again = [r for r in recorded if f"{topic}/{r.partition}@{r.offset}" not in world.poison][-most:]
     again += again[::5]
     rng.shuffle(again)
-    # Not idempotent and without confirmation of each: a replay is anybody's.
-    producer = Producer({"bootstrap.servers": world.bootstrap, "linger.ms": 5, "log_level": 0})
-    for message in again:
-        producer.produce(
-            topic,
-            key=message.key(),
-            value=message.value(),
-            headers=message.headers() or [],
-            partition=message.partition() or 0,
-        )
-        producer.poll(0)
-    assert producer.flush(30) == 0
+    send_records(world.bootstrap, topic, again)
     return Bite(len(again), f"{len(again)} records again, shuffled")
 
 

@@ -9,28 +9,21 @@ from __future__ import annotations
 import sys
 import time
 import uuid
+from collections import defaultdict
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Producer
+
+from tests.support.raw_records import RawRecord, read_topic
 
 _EACH = 10
 
 
-def last_records(bootstrap: str, topic: str) -> list[Message]:
+def last_records(bootstrap: str, topic: str) -> list[RawRecord]:
     """The last few records of each partition."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "tests-transactions", "log_level": 0})
-    found: list[Message] = []
-    try:
-        for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-            begin = max(low, high - _EACH)
-            consumer.assign([TopicPartition(topic, partition, begin)])
-            for _ in range(high - begin):
-                message = consumer.poll(5)
-                if message is not None and message.error() is None:
-                    found.append(message)
-    finally:
-        consumer.close()
-    return found
+    found: dict[int, list[RawRecord]] = defaultdict(list)
+    for record in read_topic(bootstrap, topic):
+        found[record.partition].append(record)
+    return [record for partition in found.values() for record in partition[-_EACH:]]
 
 
 def main(bootstrap: str, topic: str) -> None:
@@ -48,13 +41,9 @@ def main(bootstrap: str, topic: str) -> None:
         )
         producer.init_transactions(20)
         producer.begin_transaction()
-        for message in again:
+        for record in again:
             producer.produce(
-                topic,
-                key=message.key(),
-                value=message.value(),
-                headers=message.headers() or [],
-                partition=message.partition() or 0,
+                topic, key=record.key, value=record.value, headers=list(record.headers), partition=record.partition
             )
         assert producer.flush(20) == 0
         if aborted:

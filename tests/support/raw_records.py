@@ -25,6 +25,7 @@ class RawRecord:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
+    timestamp_ms: int
 
     def header(self, name: str) -> str:
         """A header as text, empty where there is none."""
@@ -54,7 +55,8 @@ def read_topic(bootstrap: str, topic: str) -> list[RawRecord]:
                 if message is not None and message.error() is None:
                     headers = tuple((name, text or b"") for name, text in message.headers() or [])
                     offset = message.offset() or 0
-                    found.append(RawRecord(partition, offset, message.key(), message.value(), headers))
+                    at_ms = message.timestamp()[1]
+                    found.append(RawRecord(partition, offset, message.key(), message.value(), headers, at_ms))
     finally:
         consumer.close()
     return found
