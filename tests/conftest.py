@@ -15,14 +15,12 @@ from deploy.local import stack as local_stack
 from deploy.local.errors import LocalStackError, StartError
 from deploy.local.logs import tail
 from deploy.local.stack import Stack
-from tests.support.counted import CountedStack, counted_stack
 from tests.support.product import Product, product_of
 from tests.support.quiesce import Receipts
+from tests.support.shown import RUNNING, show
 
 PARSE_TIMEOUT_S = 10
 """One file's deadline in the session's stack, so that a test can see one pass."""
-
-_STACK, _COUNTED = pytest.StashKey[Stack](), pytest.StashKey[Stack]()
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +30,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
         running = local_stack.open_stack(Path(home))
         if not running.running():
             pytest.fail(f"THALWEG_TEST_HOME={home}: no stack runs there. Start it: THALWEG_HOME={home} thalweg up")
-        request.config.stash[_STACK] = running
+        show(request.config, "stack", running)
         yield running
         return
     home_folder = tmp_path_factory.mktemp("product") / "home"
@@ -44,7 +42,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
         pytest.fail(f"the stack did not start: {error}\n{error.log}\nParts missing? make setup", pytrace=False)
     except LocalStackError as error:
         pytest.fail(f"the stack did not start: {error}\nParts missing? make setup", pytrace=False)
-    request.config.stash[_STACK] = started
+    show(request.config, "stack", started)
     try:
         yield started
     finally:
@@ -66,38 +64,13 @@ def receipts(product: Product) -> Iterator[Receipts]:
         yield made
 
 
-@pytest.fixture(scope="session")
-def counted(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[CountedStack]:
-    """Another whole stack, which embeds with a stand-in that counts texts and misbehaves on command."""
-    try:
-        with counted_stack(tmp_path_factory.mktemp("counted")) as started:
-            request.config.stash[_COUNTED] = started.stack
-            yield started
-    except LocalStackError as error:
-        pytest.fail(f"the counted stack did not start: {error}\nParts missing? make setup", pytrace=False)
-
-
-@pytest.fixture(scope="session")
-def counted_product(counted: CountedStack) -> Iterator[Product]:
-    """The running product on the counted stack."""
-    with product_of(counted.stack) as made:
-        yield made
-
-
-@pytest.fixture(scope="session")
-def counted_receipts(counted_product: Product) -> Iterator[Receipts]:
-    """Every receipt written on the counted stack during the session."""
-    with Receipts(counted_product) as made:
-        yield made
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failed test on the stack shows the end of each log of our processes that is not empty."""
     report = yield
-    for fixture, key in (("stack", _STACK), ("counted", _COUNTED)):
-        if report.failed and fixture in getattr(item, "fixturenames", ()) and key in item.config.stash:
-            for name, text in _logs(item.config.stash[key]).items():
+    for fixture, running in item.config.stash.get(RUNNING, {}).items():
+        if report.failed and fixture in getattr(item, "fixturenames", ()):
+            for name, text in _logs(running).items():
                 report.sections.append((f"log of {name}", text))
     return report
 

@@ -1,6 +1,6 @@
 """Real servers for the integration tests. All that a test needs of one is in a small record, however it was started.
 
-`THALWEG_TEST_WEAVIATE_URL`, `.._GRPC` and `.._KEY` name a running Weaviate; else one is started for the session, as the
+`THALWEG_TEST_WEAVIATE_URL`, `.._GRPC` and `.._KEY` name a running Weaviate; else one is started for this folder, as the
 local stack starts it.
 """
 
@@ -24,9 +24,9 @@ class WeaviateServer:
     key: str
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def weaviate_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeaviateServer]:
-    """A real Weaviate, shared by the session: tests keep apart by generations, aliases and tenants of their own."""
+    """A real Weaviate, shared by this folder: tests keep apart by generations, aliases and tenants of their own."""
     if url := os.environ.get("THALWEG_TEST_WEAVIATE_URL"):
         yield WeaviateServer(url, os.environ["THALWEG_TEST_WEAVIATE_GRPC"], os.environ["THALWEG_TEST_WEAVIATE_KEY"])
         return

@@ -29,7 +29,7 @@ from streams.adapters.weaviate_index import WeaviateIndex
 from streams.comparison import compare, visible_documents
 from streams.core.outcomes import Done
 from streams.steps.index import IndexStep
-from tests.faults import one_commit
+from tests.integration import one_commit
 from tests.integration.conftest import WeaviateServer
 from tests.integration.servers import RealServer
 from tests.support.client import eventually

@@ -1,8 +1,8 @@
 """A process that commits one batch to a real Weaviate and dies at a failpoint on the way, as `kill -9` would.
 
-Before this: `test_failpoints.py` starts it (`python -m tests.faults.one_commit SALT BATCH`) and sets the failpoint.
-After this: the test looks at what the death left. The index step, the commit and the store are the product's own;
-vectors come from a hash, and receipts go nowhere.
+Before this: `test_failpoints.py` starts it (`python -m tests.integration.one_commit SALT BATCH`) and sets the
+failpoint. After this: the test looks at what the death left. The index step, the commit and the store are the
+product's own; vectors come from a hash, and receipts go nowhere.
 """
 
 from __future__ import annotations

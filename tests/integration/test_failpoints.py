@@ -19,7 +19,7 @@ from deploy.local.apps import code_root
 from schemas.records import document_key
 from streams import generations
 from streams.failpoints import failpoint
-from tests.faults.one_commit import BASE, TENANT, commit, generation
+from tests.integration.one_commit import BASE, TENANT, commit, generation
 from tests.support.oracle import Scan, differences, scan_weaviate
 from tests.support.product import Product
 
@@ -69,7 +69,7 @@ class Commits:
             "THALWEG_TEST_FAILPOINT": point,
             **self._product.stack.environment(),
         }
-        command = [sys.executable, "-m", "tests.faults.one_commit", self._salt, json.dumps(batch)]
+        command = [sys.executable, "-m", "tests.integration.one_commit", self._salt, json.dumps(batch)]
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
         assert ended.returncode == DIED, f"it did not die at {point}: {ended.returncode}\n{ended.stderr}"
 
