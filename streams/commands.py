@@ -11,7 +11,7 @@ import typer
 from runtime.logs import configure
 from runtime.settings import load_settings
 from streams.pipeline import STAGES
-from streams.rebuild_commands import keep_side_workers
+from streams.rebuilding.commands import keep_side_workers
 
 worker = typer.Typer(no_args_is_help=True, help="Run one worker of a stage until a signal ends it.")
 generation = typer.Typer(no_args_is_help=True, help="Generations of the index.")

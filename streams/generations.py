@@ -1,6 +1,6 @@
 """Generations on a Weaviate server: made, found, switched, removed. The alias says which one answers.
 
-Before this: `schemas/index/contract.py`. After this: `rebuild.py` (the command), the index workers, the query API.
+Before this: `schemas/index/contract.py`. After this: `rebuilding/` (the commands), the index workers, the query API.
 What a generation was made with never changes and is the description of its Chunks; how it fares (`Life`) is the
 description of its Manifests, a collection whose properties never change, so that the two updates cannot collide.
 """

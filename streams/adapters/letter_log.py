@@ -1,6 +1,6 @@
 """The topic `dead-letters` as it is read and marked, and the way back to the topics the records came from.
 
-Before this: `outbox.py` wrote the letters. After this: `streams/dead_letters.py` lists, redrives and drops them. State
+Before this: `outbox.py` wrote the letters. After this: `streams/dlq/ways_back.py` lists, redrives and drops them. State
 lives in the topic itself: a mark is a record without a value, in its letter's partition, so it stays as long.
 """
 

@@ -1,7 +1,8 @@
 """While a generation is being promoted: each batch is written to it first, then to the live one, which tells.
 
-Before this: `bootstrap.py` makes one IndexStep for each. After this: `rebuild.py` switches the alias once every worker
-of the main group works like this: then no receipt was ever sent for what the new live generation does not hold.
+Before this: `bootstrap.py` makes one IndexStep for each. After this: `rebuilding/rebuild.py` switches the alias once
+every worker of the main group works like this: then no receipt was ever sent for what the new live generation does not
+hold.
 """
 
 from __future__ import annotations

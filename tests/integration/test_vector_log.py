@@ -26,8 +26,8 @@ from streams import generations
 from streams.adapters.outbox import KafkaOutbox
 from streams.adapters.vector_log import KafkaVectorLog, Patience
 from streams.adapters.weaviate_index import WeaviateIndex
-from streams.comparison import compare, visible_documents
 from streams.core.outcomes import Done
+from streams.rebuilding.comparison import compare, visible_documents
 from streams.steps.index import IndexStep
 from tests.integration import one_commit
 from tests.integration.conftest import WeaviateServer

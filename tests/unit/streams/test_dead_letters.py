@@ -10,7 +10,7 @@ import pytest
 from schemas.index.manifest import Manifest, barrier_document
 from schemas.records import AuditEntry, Origin, Position
 from streams.core.letters import Letter, Letters, Mark, Place, State, first_seen, redriven_headers
-from streams.dead_letters import UnknownLetters, drop, redrive, select, with_superseded
+from streams.dlq.ways_back import UnknownLetters, drop, redrive, select, with_superseded
 from streams.ports import Inbound
 
 

@@ -9,9 +9,9 @@ from schemas.index.contract import Generation
 from schemas.index.manifest import Manifest, Span, barrier_document
 from schemas.records import Origin, Position
 from streams import generations
-from streams.comparison import _open, _versions
 from streams.core.chunking import ChunkingParameters
 from streams.generations import Life, Standing, WrongModel
+from streams.rebuilding.comparison import _open, _versions
 
 
 def test_a_generation_says_what_made_it_and_is_named_by_that_alone() -> None:

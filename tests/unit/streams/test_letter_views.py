@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from streams.letter_views import hex_dump, shortened
-from streams.times import parse_since
+from streams.dlq.times import parse_since
+from streams.dlq.views import hex_dump, shortened
 
 NOW = 1_800_000_000_000
 

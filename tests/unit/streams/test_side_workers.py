@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 
-from streams.side_workers import LONGEST_WAIT_S, STOP_S, SideWorkers
+from streams.rebuilding.side_workers import LONGEST_WAIT_S, STOP_S, SideWorkers
 
 
 @dataclass
@@ -131,8 +131,9 @@ def test_stopping_ends_all_children() -> None:
 
 def test_the_process_that_keeps_them_loads_neither_faust_nor_a_model() -> None:
     code = (
-        "import sys; import streams.commands, streams.side_workers, streams.generations, streams.adapters.probe, "
-        "runtime.weaviate, runtime.topics; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+        "import sys; import streams.commands, streams.rebuilding.side_workers, streams.generations, "
+        "streams.adapters.probe, runtime.weaviate, runtime.topics; "
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
 
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

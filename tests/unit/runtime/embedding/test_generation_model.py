@@ -9,7 +9,7 @@ from runtime.embedding.contract import EmbeddingMisconfigured, ModelFingerprint
 from runtime.embedding.select import configured_fingerprint, embedder_of, settings_of
 from runtime.settings import Embedding
 from streams.generations import wanted_generation
-from streams.rebuild_commands import chosen_model
+from streams.rebuilding.commands import chosen_model
 from tests.stand_ins.model_server import ModelServer
 
 DIMENSION = 48

@@ -1,4 +1,4 @@
-"""What a terminal or a script is shown of dead letters. Before this: `letter_commands.py`. After this: people."""
+"""What a terminal or a script is shown of dead letters. Before this: `commands.py`. After this: people."""
 
 from __future__ import annotations
 

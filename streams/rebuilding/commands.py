@@ -20,7 +20,7 @@ import typer
 from runtime.settings import Embedding, Settings, load_settings
 
 if TYPE_CHECKING:
-    from streams.rebuild import GenerationStatus, Rebuild
+    from streams.rebuilding.rebuild import GenerationStatus, Rebuild
 
 rebuild = typer.Typer(no_args_is_help=True, help="Another generation of the index, made by replay beside the live one.")
 
@@ -114,9 +114,10 @@ def keep_side_workers() -> None:
     from runtime.metrics import metrics
     from runtime.topics import BrokerUnavailable, Topics
     from runtime.weaviate import connect
-    from streams import generations, side_workers
+    from streams import generations
     from streams.adapters import probe
     from streams.pipeline import side_group
+    from streams.rebuilding import side_workers
 
     settings = load_settings()
     configure(settings.log_level)
@@ -162,7 +163,7 @@ def keep_side_workers() -> None:
 def _opened(settings: Settings) -> Iterator[Rebuild]:
     from runtime.topics import Topics
     from runtime.weaviate import connect
-    from streams.rebuild import Rebuild
+    from streams.rebuilding.rebuild import Rebuild
 
     with connect(settings.weaviate) as client:
         broker = Topics(settings.kafka.bootstrap, timeout_s=settings.kafka.request_timeout_s)

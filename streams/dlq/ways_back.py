@@ -1,6 +1,6 @@
 """Dead letters as an operator handles them: whose they are, whether anything newer has come, back or away with them.
 
-Before this: `adapters/letter_log.py`. After this: `letter_commands.py`. What an interruption leaves behind is said at
+Before this: `adapters/letter_log.py`. After this: `commands.py`. What an interruption leaves behind is said at
 `redrive` and `drop`.
 """
 

@@ -1,6 +1,6 @@
 """`thalweg dlq list|show|redrive|drop`: dead letters as a person sees and settles them.
 
-Before this: `dead_letters.py`, `adapters/letter_log.py`. After this: a terminal or a script. Exit codes: 0 done (or
+Before this: `ways_back.py`, `adapters/letter_log.py`. After this: a terminal or a script. Exit codes: 0 done (or
 shown what would be done), 1 a server is away or there is no such letter, 2 wrong usage.
 """
 
@@ -26,12 +26,12 @@ from schemas.codec import Codec, DecodeError
 from schemas.registry import Registry, RegistryUnavailable
 from streams.adapters.letter_log import LetterLog, LetterWriter
 from streams.core.letters import HEADROOM, Letter, Place, State, counts
-from streams.dead_letters import Describer, UnknownLetters, drop, redrive, select
-from streams.letter_lookup import IndexUnavailable, describer, look_up
-from streams.letter_views import as_text, hex_dump, row, shortened, show_table
+from streams.dlq.lookup import IndexUnavailable, describer, look_up
+from streams.dlq.times import parse_since
+from streams.dlq.views import as_text, hex_dump, row, shortened, show_table
+from streams.dlq.ways_back import Describer, UnknownLetters, drop, redrive, select
 from streams.pipeline import STAGES
 from streams.ports import Inbound
-from streams.times import parse_since
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: records that no stage could take.")
 

@@ -1,6 +1,6 @@
 """Rebuild by replay: a generation beside the live one is made, held against it, promoted, taken back, removed.
 
-Before this: `rebuild_commands.py`. After this: `side_workers.py` feeds every generation that is not live from a
+Before this: `commands.py`. After this: `side_workers.py` feeds every generation that is not live from a
 consumer group of its own, and the index workers follow the alias. The rule: every generation that exists is kept fresh,
 the alias says which one answers, `prune` deletes one.
 """
@@ -18,9 +18,9 @@ from runtime.settings import Embedding
 from runtime.topics import Topics
 from schemas.index.contract import Generation
 from streams import generations
-from streams.comparison import Comparison, compare, visible_documents
 from streams.generations import Standing
 from streams.pipeline import index_stages, side_group, stage
+from streams.rebuilding.comparison import Comparison, compare, visible_documents
 
 JOIN_S = 600.0
 """How long workers write to both generations for one promotion; if it dies on the way, they stop by themselves."""

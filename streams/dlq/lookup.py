@@ -1,6 +1,6 @@
 """Who a dead letter is about, and what the index holds of it: the settings' registry, sources and index, asked.
 
-Before this: settings. After this: `letter_commands.py`. It is the composition root of the command, as `bootstrap.py`
+Before this: settings. After this: `commands.py`. It is the composition root of the command, as `bootstrap.py`
 is that of the workers.
 """
 
@@ -14,7 +14,7 @@ from schemas.codec import Codec
 from schemas.index.manifest import Manifest
 from streams.adapters.sources import SourceList
 from streams.core.letters import Letter, State
-from streams.dead_letters import Describer, with_superseded
+from streams.dlq.ways_back import Describer, with_superseded
 from streams.ports import PermanentFailure, TemporaryFailure
 
 
