@@ -79,7 +79,7 @@ class TopicTail:
             )
 
     def wait_read(self, partition: int, offset: int, timeout_s: float) -> bool:
-        """Wait until this record was handed over; False if that took too long."""
+        """Wait until all up to this offset was handed over; False if that took too long."""
         with self._changed:
             return self._changed.wait_for(lambda: self._next.get(partition, 0) > offset, timeout_s)
 
@@ -144,6 +144,8 @@ class TopicTail:
             if error.code() == KafkaError._PARTITION_EOF:
                 with self._changed:
                     self._at_end.add(partition)
+                    # Where compaction or a control record left nothing to hand over, the end itself was reached.
+                    self._next[partition] = max(self._next.get(partition, 0), offset)
                     self._changed.notify_all()
             else:
                 _log.warning("tail_read_failed", topic=self._topic, reason=error.str())

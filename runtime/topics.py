@@ -140,6 +140,8 @@ class Topics:
             return {(p.topic, p.partition): future.result(self._timeout_s).offset for p, future in answers.items()}
         except KafkaException as error:
             raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap} in {self._timeout_s:g} s") from error
 
     def lag(self, group: str, names: Iterable[str]) -> list[GroupLag]:
         """The group's lag on every partition of these topics. Raises BrokerUnavailable."""

@@ -194,7 +194,7 @@ def _capture(given: _Given) -> _Parts:
     known = sources.start(settings.kafka.request_timeout_s)
     sources.watch(known, _end_cleanly)
     dsn = settings.postgres.dsn.get_secret_value() if settings.postgres.dsn else None
-    step = CaptureStep(codec, given.outbox, PostgresRows(dsn), WallClock(), known, lane_rules(settings))
+    step = CaptureStep(codec, given.outbox, PostgresRows(dsn), WallClock(), known, sources.now, lane_rules(settings))
     return _Parts(step, (*given.declared.reads, *known), [sources.close])
 
 

@@ -26,6 +26,8 @@ from streams.ports import Misconfigured, PermanentFailure, TemporaryFailure
 from streams.steps.capture import CapturedSource
 
 log = structlog.get_logger()
+_TOPIC = "sources"
+_LOOK_S = 5.0
 
 
 class SourceList:
@@ -36,7 +38,7 @@ class SourceList:
         self._topics = topics
         self._lock = threading.Lock()
         self._definitions: dict[str, SourceDefinition] = {}
-        self._tail = TopicTail(bootstrap, "sources", self._take)
+        self._tail = TopicTail(bootstrap, _TOPIC, self._take)
         self._stopping = threading.Event()
 
     def start(self, timeout_s: float) -> dict[str, CapturedSource]:
@@ -62,6 +64,17 @@ class SourceList:
 
         threading.Thread(target=look, name="sources-watch", daemon=True).start()
 
+    def now(self) -> dict[str, CapturedSource]:
+        """What the topic `sources` says at this moment, not what it said a second ago. Raises TemporaryFailure."""
+        try:
+            ends = self._topics.offsets([_TOPIC])
+        except BrokerUnavailable as error:
+            raise TemporaryFailure(str(error)) from error
+        for (_, partition), end in ends.items():
+            if not self._tail.wait_read(partition, end - 1, _LOOK_S):
+                raise TemporaryFailure(f"the topic {_TOPIC} could not be read to its end")
+        return self._applied()
+
     def topics_now(self) -> list[str]:
         """The topics of the sources applied at this moment. Raises BrokerUnavailable."""
         return sorted(self._captured())
@@ -73,12 +86,15 @@ class SourceList:
 
     def _captured(self) -> dict[str, CapturedSource]:
         existing = self._topics.partitions()
+        return {topic: source for topic, source in self._applied().items() if topic in existing}
+
+    def _applied(self) -> dict[str, CapturedSource]:
         with self._lock:
             definitions = list(self._definitions.values())
         found = {}
         for definition in definitions:
             spec = parse_source(definition.definition, definition.name)
-            if not definition.removed and spec.topic in existing:
+            if not definition.removed:
                 found[spec.topic] = CapturedSource(definition.tenant, spec)
         return found
 

@@ -50,9 +50,13 @@ class DocumentPlan:
     basis: Manifest | None = None
 
     @property
-    def reused(self) -> int:
-        """Chunks of the new version that the index holds already."""
-        return len(self.manifest.chunk_ids) - len({item.id for item in self.new})
+    def borrows(self) -> bool:
+        """It rests on no manifest, yet lists objects of an older version of the same batch.
+
+        Another writer may hold that version alone and retire them, and no manifest's mark would tell.
+        """
+        mine = self.manifest.position.version
+        return self.basis is None and any(item.introduced != mine for item in self.new)
 
 
 def plan_document(

@@ -6,7 +6,7 @@ Before this: CDC topics (Debezium) and `events`. After this: `index.py`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -49,13 +49,20 @@ class CapturedSource:
 
 @dataclass(frozen=True)
 class CaptureStep:
-    """Step of the stage `capture`. sources: by the name of their topic."""
+    """Step of the stage `capture`. sources: by the name of their topic, as the worker began with them.
+    applied: the same as they are at the moment of the call; raises TemporaryFailure.
+
+    A source may be applied anew while a worker runs, which is then started anew. Until it is, the source's records
+    wait: they may belong to the new definition, and by the old one be mapped wrongly, or parked. So a change committed
+    after `sources apply` has returned is mapped by what was applied.
+    """
 
     codec: Codec
     log: ChangeLog
     rows: RowReader
     clock: Clock
     sources: Mapping[str, CapturedSource]
+    applied: Callable[[], Mapping[str, CapturedSource]]
     lanes: LaneRules = field(default_factory=LaneRules)
     name: str = "capture"
 
@@ -67,8 +74,9 @@ class CaptureStep:
         """As handle, in the caller's thread."""
         outcomes: list[Outcome] = []
         changes: dict[int, list[tuple[DocumentChange, Lane]]] = {}
+        usable = self._usable({record.topic for record in batch})
         for at, record in enumerate(batch):
-            taken = self._take(record)
+            taken = self._take(record, usable)
             if isinstance(taken, list):
                 now = self.clock.now_ms()
                 changes[at] = [(replace(change, captured_ms=now), self._lane(record, change)) for change in taken]
@@ -86,19 +94,32 @@ class CaptureStep:
 
     async def failed(self, record: Inbound, outcome: Rejected) -> None:
         """As Step.failed: a caller may be waiting for a published event."""
-        taken = self._take(record) if record.topic == "events" else None
+        taken = self._take(record, {}) if record.topic == "events" else None
         if isinstance(taken, list):
             receipts = [failed_receipt(change, outcome, self.clock.now_ms()) for change in taken]
             await asyncio.to_thread(self.log.receipts, receipts)
 
-    def _take(self, record: Inbound) -> list[DocumentChange] | Outcome:
+    def _usable(self, topics: Collection[str]) -> dict[str, CapturedSource]:
+        """Of these topics' sources those that are still applied as they were; none if that cannot be told now."""
+        mine = {topic: self.sources[topic] for topic in topics if topic in self.sources}
+        if not mine:
+            return {}
+        try:
+            now = self.applied()
+        except TemporaryFailure:
+            return {}
+        return {topic: source for topic, source in mine.items() if now.get(topic) == source}
+
+    def _take(self, record: Inbound, usable: Mapping[str, CapturedSource]) -> list[DocumentChange] | Outcome:
         if record.value is None:
             return Done("tombstone")  # a deletion's echo for compaction; the deletion itself came before it
         try:
             first = record.first_seen()
             if record.topic == "events":
                 return [self._event(first)]
-            return self._row(first, self.sources[record.topic])
+            if record.topic not in usable:
+                return Retry(f"{record.topic}: its source was applied anew, or the list of sources could not be read")
+            return self._row(first, usable[record.topic])
         except Exception as error:  # noqa: BLE001  every one has its class
             return outcome_of(error)
 

@@ -96,7 +96,7 @@ def commit(
     sure = {
         plan.manifest.document: None if plan.basis is None else plan.basis.id
         for plan in batch.plans
-        if plan.manifest.document not in batch.again
+        if plan.manifest.document not in batch.again and not plan.borrows
     }
     mark(batch.tenant, batch.touched, batch.sources, strays, sure=sure, index=index, at_ms=searchable_ms)
     failpoint("after_retire")
@@ -118,9 +118,9 @@ def mark(
     """Mark what the newest manifests of these documents do not list, until a look after the last mark finds nothing.
 
     sure: documents of which this writer wrote a version, by the id of the manifest that it was planned on (None: there
-    was none). Of the others, and where that manifest is superseded, another writer may have ended a version, or an
-    earlier try of this one may have died before its looks: the marks themselves of all that is listed are read. Without
-    sure none are.
+    was none, and none of its objects is of an older version). Of the others, and where that manifest is superseded,
+    another writer may have ended a version, or an earlier try of this one may have died before its looks: the marks
+    themselves of all that is listed are read. Without sure none are.
     Raises TemporaryFailure, also if other writers of the same documents are at it all the time.
     """
     mine: dict[str, bool] = {}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from connectors.definitions import write_definition
 from query_api.freshness import Freshness
 from query_api.progress import Accepted
 from runtime.access import ApiKey, KnowledgeBase, digest
@@ -17,7 +18,11 @@ from runtime.producer import ConfirmedProducer, Outgoing
 from runtime.topics import Topics
 from schemas.catalog import avro_schema, topics
 from schemas.codec import Codec
-from schemas.records import AccessEntry, Receipt, ReceiptStage
+from schemas.records import AccessEntry, Receipt, ReceiptStage, SourceDefinition
+from schemas.source import parse_source
+from streams.adapters.sources import SourceList
+from streams.ports import TemporaryFailure
+from streams.steps.capture import CapturedSource
 from tests.integration.servers import RealServer
 
 pytestmark = pytest.mark.real
@@ -42,7 +47,7 @@ class OneSchemaEach:
 def bootstrap(kafka_server: RealServer) -> str:
     found = str(kafka_server.described.address["bootstrap"])
     admin = Topics(found)
-    for name in ("access", "receipts"):
+    for name in ("access", "receipts", "sources"):
         admin.apply(topics()[name])
     return found
 
@@ -115,6 +120,34 @@ def test_keys_stay_known_while_kafka_is_away_and_new_ones_come_when_it_is_back(
     until(lambda: reader.find_key(digest("tw_bob"), 1) is not None, "the new key is read")
     writer.close()
     reader.close()
+
+
+def test_a_source_applied_a_moment_ago_is_in_the_list_and_an_absent_broker_is_told(
+    kafka_server: RealServer, bootstrap: str, producer: ConfirmedProducer
+) -> None:
+    codec = Codec(OneSchemaEach())
+    listed = SourceList(bootstrap, codec, Topics(bootstrap, timeout_s=2))
+    listed.start(30)
+    for column in [f"column{number}" for number in range(20)]:
+        text = f"name: rows\nknowledge_base: kb\ntable: rows\ntext: {column}\n"
+        write_definition(producer, codec, SourceDefinition("acme", "rows", text, 1))
+
+        (found,) = listed.now().values()
+        assert found == CapturedSource("acme", parse_source(text))
+
+    kafka_server.kill()
+    with pytest.raises(TemporaryFailure):
+        listed.now()
+    kafka_server.start()
+    until(lambda: _named(listed) == ["rows"], "the broker is back")
+    listed.close()
+
+
+def _named(listed: SourceList) -> list[str]:
+    try:
+        return [source.spec.name for source in listed.now().values()]
+    except TemporaryFailure:
+        return []
 
 
 def test_an_entry_that_is_none_does_not_stop_the_reader(bootstrap: str, producer: ConfirmedProducer) -> None:

@@ -38,7 +38,7 @@ def loop_of(world: World, stage: str, process: Process) -> Loop:
     step: Any
     if stage == "capture":
         sources = {spec.topic: CapturedSource(tenant_of(spec), spec) for spec in SPECS.values()}
-        step = CaptureStep(world.codec, outbox, Rows(world, process), Clock(world), sources)
+        step = CaptureStep(world.codec, outbox, Rows(world, process), Clock(world), sources, lambda: sources)
     elif stage == "parse":
         blobs, pool = cast(BlobStore, Blobs(world, process)), cast(ParserPool, Pool(process))
         step = ParseStep(world.codec, blobs, pool, outbox, Clock(world), folder(), 10.0)

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from tests.simulation.histories import (
     WORDS,
     Finding,
+    History,
     Totals,
     drawn,
     perform,
@@ -59,6 +60,36 @@ def test_no_promise_is_broken_in_some_hundred_histories() -> None:
 def test_no_promise_is_broken_in_two_thousand_histories() -> None:
     """What `make test` adds; `python -m tests.simulation` runs as many as one likes."""
     assert hold(range(SEED + 1_000_000, SEED + 1_002_000)).histories == 2_000
+
+
+FOUND = {
+    "an object of an older version of the batch, retired by another writer that held this version alone": History(
+        Shape(
+            partitions=1,
+            workers={"capture": 2, "parse": 2, "index": 3, "bulk": 2},
+            batch=8,
+            slice_texts=2,
+            drain=930629831,
+        ),
+        [
+            ("publish", "t", "a", "omicron pi rho."),
+            ("publish", "t", "a", None),
+            ("publish", "t", "a", "delta epsilon.\n\nomicron pi rho.\n\nzeta eta theta iota."),
+            ("run", 0, 60),
+            ("expel", 4),
+            ("run", 5, 1),
+            ("publish", "t", "a", "omicron pi rho.\n\nzeta eta theta iota.\n\ndelta epsilon."),
+            ("run", 0, 60),
+            ("expel", 5),
+        ],
+    ),
+}
+"""Histories that found something once, and that some thousand others may miss."""
+
+
+@pytest.mark.parametrize("history", FOUND.values(), ids=FOUND)
+def test_what_was_found_once_is_not_found_again(history: History) -> None:
+    run(history)
 
 
 def test_a_seed_is_a_history() -> None:

@@ -24,18 +24,21 @@ from schemas.codec import Codec, DecodeError, UnknownSchema
 from schemas.lanes import Lane
 from schemas.records import DocumentChange, Embedding, Event, Receipt
 from schemas.registry import NotRegistered, RegistryUnavailable
+from schemas.source import parse_source
 from streams.adapters.outbox import KafkaOutbox
 from streams.core.changes import NotAChange
 from streams.core.letters import LETTER, NotRedriven, Place, State, own_headers, read_letter, redriven_headers
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
 from streams.ports import Inbound, Misconfigured, PermanentFailure, TemporaryFailure
-from streams.steps.capture import CaptureStep
+from streams.steps.capture import CapturedSource, CaptureStep
 from streams.steps.failures import outcome_of
 from streams.steps.index import IndexStep
 from tests.support.fake_index import FakeIndex
 from tests.support.lookup import LocalLookup
 
 EVENT = Event("t", "kb", "heron", text="Herons fish.")
+SOURCE = parse_source("name: articles\nknowledge_base: kb\ntable: public.articles\nkey: [id]\ntext: body\n")
+MOVED = parse_source("name: articles\nknowledge_base: kb\ntable: public.articles\nkey: [id]\ntext: content\n")
 
 
 def class_of(outcome: Outcome) -> str:
@@ -131,7 +134,7 @@ def outbox(broker: Broker) -> KafkaOutbox:
 
 def change_of(event: Event) -> DocumentChange:
     log = Appended()
-    CaptureStep(log.codec, log, NoRows(), Noon(), {}).handle_now([record_of(event)])
+    CaptureStep(log.codec, log, NoRows(), Noon(), {}, dict).handle_now([record_of(event)])
     return log.appended[0]
 
 
@@ -166,6 +169,29 @@ class Noon:
 def record_of(event: Event, offset: int = 5) -> Inbound:
     value = Codec(LocalLookup()).encode("events", event)
     return Inbound("events", 2, offset, 1_000, event.key.encode(), value, (("a", b"1"),))
+
+
+def applied_anew() -> dict[str, CapturedSource]:
+    return {SOURCE.topic: CapturedSource("t", MOVED)}
+
+
+def list_away() -> dict[str, CapturedSource]:
+    raise TemporaryFailure("away")
+
+
+@pytest.mark.parametrize("applied", [dict, applied_anew, list_away], ids=["removed", "applied anew", "list away"])
+def test_rows_wait_unless_their_source_is_still_what_the_worker_began_with(
+    applied: Callable[[], dict[str, CapturedSource]],
+) -> None:
+    """By the old definition they would be mapped wrongly or parked, though the file was corrected before they came."""
+    row = Inbound(SOURCE.topic, 0, 0, 0, b"key", b"no envelope")
+    log, known = Appended(), {SOURCE.topic: CapturedSource("t", SOURCE)}
+
+    as_it_was = CaptureStep(log.codec, log, NoRows(), Noon(), known, lambda: known).handle_now([record_of(EVENT), row])
+    waiting = CaptureStep(log.codec, log, NoRows(), Noon(), known, applied).handle_now([record_of(EVENT), row, row])
+
+    assert [class_of(outcome) for outcome in as_it_was] == ["done", "never"]
+    assert [class_of(outcome) for outcome in waiting] == ["done", "later", "later"]
 
 
 def test_a_letter_too_large_for_its_topic_leaves_the_value_out_and_says_where_it_lies() -> None:
@@ -213,7 +239,7 @@ def test_a_redriven_event_is_the_version_it_was_and_answers_to_its_first_positio
     back = replace(first, offset=900, timestamp_ms=9_000, headers=headers)
 
     log = Appended()
-    outcomes = CaptureStep(log.codec, log, NoRows(), Noon(), {}).handle_now([first, record_of(EVENT, 70), back])
+    outcomes = CaptureStep(log.codec, log, NoRows(), Noon(), {}, dict).handle_now([first, record_of(EVENT, 70), back])
 
     assert outcomes == [Done("captured")] * 3
     before, newer, after = log.appended
@@ -226,7 +252,7 @@ def test_a_forged_way_back_is_rejected_and_its_neighbours_are_captured() -> None
     forged = replace(record_of(EVENT), headers=(("thalweg.redriven.from", b"events/2@4"),))
 
     log = Appended()
-    outcomes = CaptureStep(log.codec, log, NoRows(), Noon(), {}).handle_now([record_of(EVENT, 4), forged])
+    outcomes = CaptureStep(log.codec, log, NoRows(), Noon(), {}, dict).handle_now([record_of(EVENT, 4), forged])
 
     assert outcomes[0] == Done("captured")
     assert isinstance(outcomes[1], Rejected)
@@ -239,7 +265,7 @@ def test_a_defect_met_by_one_record_never_counts_against_those_behind_it() -> No
     unknown = replace(record_of(EVENT), value=b"\x00\x00\x0f\x42\x40rest")
 
     log = Appended()
-    outcomes = CaptureStep(log.codec, log, NoRows(), Noon(), {}).handle_now([unknown, record_of(EVENT, 6)])
+    outcomes = CaptureStep(log.codec, log, NoRows(), Noon(), {}, dict).handle_now([unknown, record_of(EVENT, 6)])
 
     first, second = outcomes
     assert isinstance(first, Retry)

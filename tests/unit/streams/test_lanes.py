@@ -97,7 +97,7 @@ class MemoryLog:
 
 def test_capture_takes_over_the_publishers_word() -> None:
     log = MemoryLog()
-    step = CaptureStep(CODEC, log, None, Ticking(), {})  # type: ignore[arg-type]  # no row is read here
+    step = CaptureStep(CODEC, log, None, Ticking(), {}, None)  # type: ignore[arg-type]  # no row is read here
     event = CODEC.encode("events", Event("t", "kb", "a", text="text"))
     said = Inbound("events", 0, 0, 0, b"t/kb/a", event, ((LANE_HEADER, b"bulk"),))
 
