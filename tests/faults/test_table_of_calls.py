@@ -17,13 +17,12 @@ import psutil
 import pytest
 from weaviate.classes.query import MetadataQuery
 
-from schemas.records import Receipt
 from streams import generations
 from tests.support.client import eventually
 from tests.support.counted import CountedStack
 from tests.support.product import Product
 from tests.support.quiesce import Receipts
-from tests.support.source import TableSource, make_source
+from tests.support.source import Settled, TableSource, make_source
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300, func_only=True)]
 
@@ -174,7 +173,7 @@ def test_a_hot_row_is_indexed_once_however_often_it_changed_while_the_worker_sto
 ) -> None:
     source.execute(INSERT, (1, document(source.spec.name)))
     source.settle(1, SETTLE_S)
-    counter, ended = Counter(source, counted), list[Receipt]()
+    counter, settled = Counter(source, counted), list[Settled]()
 
     def act() -> None:
         with no_worker(source.product, "index"):
@@ -182,17 +181,19 @@ def test_a_hot_row_is_indexed_once_however_often_it_changed_while_the_worker_sto
                 text = document(source.spec.name).replace("Section 7 of", f"Section 7, draft {number}, of")
                 source.execute(BODY, (text,))
             eventually(lambda: depth_of_index(source.product) >= HOT_UPDATES, 120)
-        ended.extend(source.settle(HOT_UPDATES, SETTLE_S).receipts)
+        settled.append(source.settle(HOT_UPDATES, SETTLE_S))
 
     cost = counter.cost_of(act)
 
+    (found,) = settled
+    ended = found.receipts
     indexed = [receipt for receipt in ended if receipt.stage.value == "INDEXED"]
     superseded = [receipt for receipt in ended if receipt.stage.value == "SUPERSEDED"]
     which = [at for at, receipt in enumerate(ended) if receipt in indexed]
     print(f"hot row: of {HOT_UPDATES} updates {which} indexed, {len(superseded)} superseded, {cost}")
     assert (len(indexed), len(superseded)) == (1, HOT_UPDATES - 1)
     # At the model server a worker that starts may also ask for the length of a vector, by a word of its own.
-    assert (sum(receipt.embedded for receipt in ended), cost.written, cost.retired) == (1, 1, 1)
+    assert (found.embedded, cost.written, cost.retired) == (1, 1, 1)
 
 
 @contextmanager

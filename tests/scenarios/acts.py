@@ -92,13 +92,16 @@ def _outrun_slot(_: Act, source: TableSource) -> None:
         rows = session.execute(behind + "slot_name <> %s AND active", (name,)).fetchall()
         return all(row["bytes"] < 16 << 20 for row in rows)
 
+    def lost() -> bool:
+        session.execute("CHECKPOINT")  # each time: the checkpointer may not have read the new setting yet
+        return _slot(source).lost
+
     eventually(others_follow, 120, every_s=1.0)
     try:
         session.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '32MB'")
         session.execute("SELECT pg_reload_conf()")
         eventually(lambda: _keeps(source, "32MB"), 10)
-        session.execute("CHECKPOINT")
-        eventually(lambda: _slot(source).lost, 30)
+        eventually(lost, 30, every_s=0.5)
     finally:
         session.execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
         session.execute("SELECT pg_reload_conf()")

@@ -51,11 +51,16 @@ class Captured:
 
 @dataclass(frozen=True)
 class Settled:
-    """Changes that ended: what the connector wrote, the last receipt of each, and the reason of each parked one."""
+    """Changes that ended: what the connector wrote, the last receipt of each, and the reason of each parked one.
+
+    embedded: texts that were embedded for them. A change that is handed in twice has two receipts, and the second one
+    embeds nothing, so all count.
+    """
 
     records: list[Captured]
     receipts: list[Receipt]
     parked: list[str]
+    embedded: int
 
 
 class TableSource:
@@ -178,7 +183,8 @@ class TableSource:
         whole = [record.position for record in mine if record.position not in self._parked]
         ended = self.receipts.wait(whole, max(0.0, deadline - time.monotonic())) if whole else {}
         reasons = [self._parked[record.position] for record in mine if record.position in self._parked]
-        return Settled(mine, [ended[position][-1] for position in whole], reasons)
+        embedded = sum(receipt.embedded for position in whole for receipt in ended[position])
+        return Settled(mine, [ended[position][-1] for position in whole], reasons, embedded)
 
     def _dead(self, records: Sequence[Captured]) -> int:
         """How many of these lie among the dead letters."""
