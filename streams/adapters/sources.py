@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import psycopg
@@ -93,7 +94,7 @@ class SourceList:
             definitions = list(self._definitions.values())
         found = {}
         for definition in definitions:
-            spec = parse_source(definition.definition, definition.name)
+            spec = _parsed(definition.definition, definition.name)
             if not definition.removed:
                 found[spec.topic] = CapturedSource(definition.tenant, spec)
         return found
@@ -105,6 +106,12 @@ class SourceList:
                 self._definitions.pop(name, None)
             else:
                 self._definitions[name] = self._codec.decode(value, SourceDefinition)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str, name: str) -> SourceSpec:
+    """Asked for every source with every batch; a file is read once."""
+    return parse_source(text, name)
 
 
 class PostgresRows:

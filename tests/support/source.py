@@ -151,6 +151,11 @@ class TableSource:
         self.session.close()
         self.product.topics.delete([self.spec.topic])
 
+    def status(self) -> work.SourceStatus:
+        """How connector, slot and definition are now."""
+        with self.places() as (places, database):
+            return work.status(self.spec, places, database)
+
     def settle(self, changes: int, within_s: float = 60.0, *, parked: int = 0) -> Settled:
         """Wait until this many more changes are captured and ended, and so many of them among the dead letters.
 
@@ -175,7 +180,9 @@ class TableSource:
         deadline = time.monotonic() + within_s
         with self._changed:
             came = self._changed.wait_for(there, within_s)
-            assert came, f"only {len(self._records) - self._settled} changes came from the connector"
+            if not came:
+                found = len(self._records) - self._settled
+                raise AssertionError(f"only {found} changes came from the connector; it is now: {self.status()}")
             mine = self._records[self._settled : end()]
         self._settled += len(mine)
         if dead:
