@@ -149,10 +149,15 @@ class Table:
     def crash(self, back: int) -> None:
         """Connect died: what was not yet noted as sent is sent once more; a snapshot begins anew."""
         if self.snapshot:
-            first = self._first
+            first, begun = self._first, self._begun
             self.take_snapshot(0)
-            if back % 2 or not self.snapshot:  # the slot outlived the attempt: it streams all since
+            if back % 2:  # the slot outlived the attempt: it streams all since
                 self._first = self.sent = first
+            if (
+                not self.snapshot
+            ):  # of no rows, so it has to be the slot that tells what has gone since the first attempt
+                self._first = self.sent = begun
+            self._begun = begun
         else:
             self.sent = max(self._first, self.sent - back)
 
@@ -168,7 +173,7 @@ class Table:
 
         A snapshot of no rows says nothing, so an attempt that was cut off is only begun anew where there are rows.
         """
-        self._first = self.sent = max(self._renumbered, len(self.log) - open_changes)
+        self._begun = self._first = self.sent = max(self._renumbered, len(self.log) - open_changes)
         seen = self.states[self.sent]
         self.lsn += 1
         self.snapshots += 1
@@ -187,6 +192,7 @@ class Table:
         self.emit(self, Written("r", lsn, self.now_ms(), key, None, row, row, "incremental"), self.epoch)
 
     _first: int = 0
+    _begun: int = 0
     _renumbered: int = 0
 
 
