@@ -5,7 +5,8 @@ Before this: `schemas/catalog.py`. Lag never comes from a worker: a dead worker 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -67,12 +68,20 @@ class Topics:
         self._bootstrap = bootstrap
         self._timeout_s = timeout_s
 
-    def partitions(self) -> dict[str, int]:
-        """Every topic's number of partitions. Raises BrokerUnavailable."""
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """A question to the broker: what goes wrong with it is BrokerUnavailable."""
         try:
-            metadata = self._admin.list_topics(timeout=self._timeout_s)
+            yield
         except KafkaException as error:
             raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap} in {self._timeout_s:g} s") from error
+
+    def partitions(self) -> dict[str, int]:
+        """Every topic's number of partitions. Raises BrokerUnavailable."""
+        with self._asked():
+            metadata = self._admin.list_topics(timeout=self._timeout_s)
         return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
 
     def apply(self, topic: Topic, *, replication: int = 1) -> Applied:
@@ -118,12 +127,13 @@ class Topics:
     def identity(self, name: str) -> str | None:
         """What tells a topic from another that had its name before; None if there is none. Raises BrokerUnavailable."""
         asked = TopicCollection([name])
-        try:
-            return str(self._admin.describe_topics(asked)[name].result(self._timeout_s).topic_id)
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                return None
-            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+        with self._asked():
+            try:
+                return str(self._admin.describe_topics(asked)[name].result(self._timeout_s).topic_id)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    return None
+                raise
 
     def offsets(self, names: Iterable[str], *, earliest: bool = False) -> dict[tuple[str, int], int]:
         """The end (or start) offset of every partition of these topics; topics that do not exist are left out.
@@ -135,24 +145,16 @@ class Topics:
         if not asked:
             return {}
         spec = OffsetSpec.earliest() if earliest else OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        try:
+        with self._asked():
             answers = self._admin.list_offsets(dict.fromkeys(asked, spec))
             return {(p.topic, p.partition): future.result(self._timeout_s).offset for p, future in answers.items()}
-        except KafkaException as error:
-            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
-        except TimeoutError as error:
-            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap} in {self._timeout_s:g} s") from error
 
     def lag(self, group: str, names: Iterable[str]) -> list[GroupLag]:
         """The group's lag on every partition of these topics. Raises BrokerUnavailable."""
         names = list(names)
-        try:
-            ends, starts = self.offsets(names), self.offsets(names, earliest=True)
+        ends, starts = self.offsets(names), self.offsets(names, earliest=True)
+        with self._asked():
             committed = self._committed(group, ends)
-        except KafkaException as error:
-            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
-        except TimeoutError as error:
-            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap} in {self._timeout_s:g} s") from error
         return [
             GroupLag(topic, partition, committed.get((topic, partition)), starts[topic, partition], end)
             for (topic, partition), end in sorted(ends.items())
@@ -187,11 +189,9 @@ class Topics:
         """The client id of each member of a group. One that was started anew has another member id, and, if it keeps
         its place, the client id with which it first came. Raises BrokerUnavailable.
         """
-        try:
+        with self._asked():
             # Not describe_consumer_groups: see _committed.
             found = self._admin.list_groups(group, self._timeout_s)
-        except KafkaException as error:
-            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
         for described in found:
             if described.error is not None:
                 raise BrokerUnavailable(f"Kafka at {self._bootstrap} cannot tell of {group}: {described.error.str()}")
