@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from tests.support.shown import RUNNING, show
 
 PARSE_TIMEOUT_S = 10
 """One file's deadline in the session's stack, so that a test can see one pass."""
+LINES, LINE = 15, 300
+"""Of each log, how many lines a failed test shows, and how much of each."""
+WHY = 1_500
+"""Characters of a failure's message in the summary."""
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +88,27 @@ def _logs(stack: Stack) -> dict[str, str]:
         for name, record in now["servers"].items()
         if "log" in record and record["state"] != "ready"
     }
-    return {name: text for name, text in shown.items() if text}
+    return {name: _short(text) for name, text in shown.items() if text}
+
+
+def _short(log: str) -> str:
+    """The last lines of a log that say different things: a server that is away is the same line hundreds of times."""
+    kept: dict[str, str] = {}
+    for line in log.splitlines():
+        what = re.sub(r"[0-9]+", "", line)
+        kept.pop(what, None)
+        kept[what] = line[:LINE]
+    return "\n".join(list(kept.values())[-LINES:])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Why each failed test failed, once more and in a few lines: the logs above are long."""
+    for report in (*terminalreporter.stats.get("failed", ()), *terminalreporter.stats.get("error", ())):
+        terminalreporter.section(f"why {report.nodeid}", sep="=")
+        crash = getattr(report.longrepr, "reprcrash", None)
+        terminalreporter.write_line((crash.message if crash else report.longreprtext)[:WHY])
+        if crash:
+            terminalreporter.write_line(f"{crash.path}:{crash.lineno}")
 
 
 def _environment(given: Mapping[str, str]) -> dict[str, str]:
