@@ -155,7 +155,9 @@ class Stage(_Section):
     """What all stages share."""
 
     attempts: int = Field(5, ge=1, description="Tries of one change before it is parked, where the error may pass.")
-    retry_max_s: float = Field(30, description="Longest wait between two tries.")
+    retry_max_s: float = Field(
+        10, description="Longest wait between two tries: so late at most is a part that came back noticed."
+    )
     dead_letters_per_minute: int = Field(
         600, ge=1, description="With so many the stage stops: a bad deploy must not park all."
     )

@@ -95,7 +95,7 @@ class Loop:
                 tries += 1
                 for name in classes:
                     self.metrics.retries.labels(self.step.name, name).inc()
-                backoff = min(self.retry_max_s, 0.1 * 2 ** min(tries, 12)) * (0.5 + self.jitter())
+                backoff = min(self.retry_max_s, 0.2 * 2 ** min(tries, 12)) * (0.5 + self.jitter() / 2)
                 log.warning("retrying", stage=self.step.name, records=len(left), tries=tries, cause=cause)
                 self.waiting = True
                 await self.sleep(max(pause, backoff))

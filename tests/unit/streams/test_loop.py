@@ -60,7 +60,12 @@ class Aborted(BaseException):
 
 
 def make_loop(
-    step: ScriptedStep, letters: DeadLetters, *, limit: int = 100, earlier: Sequence[float] = ()
+    step: ScriptedStep,
+    letters: DeadLetters,
+    *,
+    limit: int = 100,
+    earlier: Sequence[float] = (),
+    chance: float = 0.5,
 ) -> tuple[Loop, list[float]]:
     pauses: list[float] = []
 
@@ -81,7 +86,7 @@ def make_loop(
         abort=abort,
         sleep=sleep,
         monotonic=now,
-        jitter=lambda: 0.5,
+        jitter=lambda: chance,
     )
     return loop, pauses
 
@@ -99,14 +104,14 @@ async def test_a_batch_is_settled_when_every_record_is_done() -> None:
 async def test_only_what_is_not_settled_is_handed_in_again_and_the_wait_grows() -> None:
     """A store that is away is waited for as long as that lasts; done records are not repeated."""
     step = ScriptedStep({1: [Retry("away")] * 12 + [Done()]})
-    loop, pauses = make_loop(step, DeadLetters())
+    loop, pauses = make_loop(step, DeadLetters(), chance=1.0)
 
     await loop.settle([record(0), record(1)])
 
     assert step.seen == [[0, 1]] + [[1]] * 12
     assert pauses == sorted(pauses)
     assert pauses[0] < 0.5
-    assert pauses[-1] == 30.0
+    assert pauses[-1] == 30.0, "by chance the longest wait, and never longer"
 
 
 async def test_a_wish_for_a_later_time_is_honoured() -> None:
