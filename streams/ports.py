@@ -104,8 +104,8 @@ class IndexStore(Protocol):
         """Every manifest of these documents not marked superseded, and the newest barrier of each source with one."""
         ...
 
-    def unretired(self, tenant: str, introduced: Mapping[str, Collection[str]]) -> list[StoredChunk]:
-        """The chunk objects, not marked retired, that these versions (by document) introduced."""
+    def unretired(self, tenant: str, documents: Collection[str]) -> list[StoredChunk]:
+        """The chunk objects of these documents that are not marked retired."""
         ...
 
     def retired(self, tenant: str, chunk_ids: Collection[str]) -> set[str]:

@@ -63,18 +63,17 @@ class WeaviateIndex:
             {names[document]: manifest for document, manifest in barriers.items()},
         )
 
-    def unretired(self, tenant: str, introduced: Mapping[str, Collection[str]]) -> list[StoredChunk]:
+    def unretired(self, tenant: str, documents: Collection[str]) -> list[StoredChunk]:
         """As IndexStore.unretired."""
         collection = self._chunks.with_tenant(tenant)
         found: list[StoredChunk] = []
-        for part in _parts(introduced, _ASK):
+        for part in _parts(documents, _ASK):
             where = Filter.by_property("document").contains_any(part) & Filter.by_property("retired").equal(False)
             asked = ["document", "introduced"]
             pages = _pages(collection.query.fetch_objects, filters=where, return_properties=asked)
             found.extend(
                 StoredChunk(str(item.uuid), item.properties["document"], item.properties["introduced"])
                 for item in pages
-                if item.properties["introduced"] in introduced[item.properties["document"]]
             )
         return found
 

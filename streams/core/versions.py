@@ -87,6 +87,34 @@ def plan_document(
     )
 
 
+def strays(
+    unretired: Collection[StoredChunk],
+    suspects: Mapping[str, Collection[str]],
+    again: Collection[str],
+    manifests: Sequence[Manifest],
+    barriers: Mapping[str, Manifest],
+) -> list[StoredChunk]:
+    """Those of some documents' unretired objects that go unless the newest manifest lists them.
+
+    What a suspect version introduced, and of a document that is handed in again, what was introduced before its newest
+    manifest or before a barrier: an earlier try may have taken it for listed, revived it, and died before it looked
+    once more, while another writer went on to supersede the manifest that lists it. What is newer may be another
+    writer's, whose manifest is still to come.
+    """
+    best = newest(manifests)
+
+    def beaten(item: StoredChunk) -> bool:
+        ends = [*barriers.values(), *([best[item.document]] if item.document in best else [])]
+        stream, _, _ = item.introduced.rpartition("@")
+        return any(end.position.stream == stream and item.introduced < end.position.version for end in ends)
+
+    return [
+        item
+        for item in unretired
+        if item.introduced in suspects.get(item.document, ()) or (item.document in again and beaten(item))
+    ]
+
+
 @dataclass(frozen=True)
 class Marks:
     """What is to be marked: chunks as retired, manifests as superseded; and chunks that are retired, but listed."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from schemas.index.manifest import Manifest, newest
 from schemas.records import Receipt
-from streams.core.versions import DocumentPlan, NewChunk, StoredChunk, marks
+from streams.core.versions import DocumentPlan, NewChunk, StoredChunk, marks, strays
 from streams.failpoints import failpoint
 from streams.ports import Clock, IndexStore, Outbox, TemporaryFailure
 from streams.steps.vectors import VectorFinder
@@ -23,10 +23,10 @@ _LOOKS = 10
 class Batch:
     """A planned batch of one tenant.
 
-    touched: every document of the batch, also those with nothing newer to write. again: those of them with a change
-    that the index held already, or a newer one: an earlier try may have died anywhere in its commit. suspects:
-    versions, by document, of which objects may lie in the index that no manifest lists, for an earlier try may have
-    planned them against another state. sources: whose barriers count. slice_texts: how many different texts are worked
+    touched: every document of the batch, also those with nothing newer to write. suspects: versions, by document, of
+    which objects may lie in the index that no manifest lists, for an earlier try may have planned them against another
+    state. again: those of these documents with a change that the index held already, or a newer one: an earlier try may
+    have died anywhere in its commit. sources: whose barriers count. slice_texts: how many different texts are worked
     on at once in step 1; their vectors are all that is held in memory.
     """
 
@@ -92,13 +92,21 @@ def commit(
         index.write_manifests(batch.tenant, [replace(plan.manifest, indexed_ms=now) for plan in batch.plans])
     searchable_ms = clock.now_ms()
     failpoint("after_manifests")
-    strays = index.unretired(batch.tenant, batch.suspects) if batch.suspects else []
+    unretired = index.unretired(batch.tenant, batch.suspects) if batch.suspects else []
     sure = {
         plan.manifest.document: None if plan.basis is None else plan.basis.id
         for plan in batch.plans
         if plan.manifest.document not in batch.again and not plan.borrows
     }
-    mark(batch.tenant, batch.touched, batch.sources, strays, sure=sure, index=index, at_ms=searchable_ms)
+    mark(
+        batch.tenant,
+        batch.touched,
+        batch.sources,
+        lambda current, barriers: strays(unretired, batch.suspects, batch.again, current, barriers),
+        sure=sure,
+        index=index,
+        at_ms=searchable_ms,
+    )
     failpoint("after_retire")
     outbox.publish(receipts(searchable_ms), [])
     failpoint("after_receipts")
@@ -109,7 +117,7 @@ def mark(
     tenant: str,
     documents: Collection[str],
     sources: Collection[str],
-    strays: Collection[StoredChunk] = (),
+    unlisted: Callable[[Sequence[Manifest], Mapping[str, Manifest]], Collection[StoredChunk]] = lambda *_: (),
     *,
     sure: Mapping[str, str | None] | None = None,
     index: IndexStore,
@@ -117,6 +125,7 @@ def mark(
 ) -> None:
     """Mark what the newest manifests of these documents do not list, until a look after the last mark finds nothing.
 
+    unlisted: given the manifests and barriers that the first look found, the objects that go unless they are listed.
     sure: documents of which this writer wrote a version, by the id of the manifest that it was planned on (None: there
     was none, and none of its objects is of an older version). Of the others, and where that manifest is superseded,
     another writer may have ended a version, or an earlier try of this one may have died before its looks: the marks
@@ -124,19 +133,21 @@ def mark(
     Raises TemporaryFailure, also if other writers of the same documents are at it all the time.
     """
     mine: dict[str, bool] = {}
+    strayed: Collection[StoredChunk] = ()
     for _ in range(_LOOKS):
         current, barriers = index.manifests(tenant, documents, sources)
         if sure is not None:
             mine |= dict.fromkeys(_hidden(tenant, set(documents), sure, current, index), True)
             sure = None
-        found = marks(current, barriers, strays, mine)
+            strayed = unlisted(current, barriers)
+        found = marks(current, barriers, strayed, mine)
         if not found:
             return
         if found.retire or found.supersede:
             index.retire(tenant, found.retire, found.supersede, at_ms)
         if found.revive:
             index.revive(tenant, found.revive)
-        strays = ()
+        strayed = ()
         mine |= dict.fromkeys(found.retire, True) | dict.fromkeys(found.revive, False)
     raise TemporaryFailure("other writers keep changing the same documents")
 

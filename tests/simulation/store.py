@@ -84,8 +84,8 @@ class SimulatedStore:
         self._process.point(away)
         return found
 
-    def unretired(self, tenant: str, introduced: Mapping[str, Collection[str]]) -> list[StoredChunk]:
-        found = self._views[tenant].unretired(tenant, introduced)
+    def unretired(self, tenant: str, documents: Collection[str]) -> list[StoredChunk]:
+        found = self._views[tenant].unretired(tenant, documents)
         self._process.point(away)
         return found
 

@@ -83,6 +83,29 @@ FOUND = {
             ("expel", 5),
         ],
     ),
+    "an object revived by a writer of an older version that died before it saw the deletion": History(
+        Shape(
+            partitions=1,
+            workers={"capture": 2, "parse": 1, "index": 2, "bulk": 2},
+            batch=4,
+            slice_texts=3,
+            drain=24892887,
+        ),
+        [
+            ("publish", "t", "a", "kappa lambda.\n\nmu nu xi."),
+            ("publish", "t", "a", "kappa lambda.\n\nmu nu xi."),
+            ("run", 0, 60),
+            ("run", 5, 40),
+            ("publish", "t", "a", None),
+            ("run", 0, 60),
+            ("fault", 4, "dies", 14, 1),
+            ("expel", 3),
+            ("run", 4, 6),
+            ("run", 5, 10),
+            ("run", 4, 12),
+            ("run", 5, 8),
+        ],
+    ),
 }
 """Histories that found something once, and that some thousand others may miss."""
 

@@ -57,13 +57,13 @@ class FakeIndex:
                     barriers[source] = manifest
         return found, barriers
 
-    def unretired(self, tenant: str, introduced: Mapping[str, Collection[str]]) -> list[StoredChunk]:
+    def unretired(self, tenant: str, documents: Collection[str]) -> list[StoredChunk]:
         self.before_call("unretired")
         return [
             StoredChunk(identifier, document, self.chunks[identifier].chunk.introduced)
-            for document, versions in introduced.items()
+            for document in documents
             for identifier in self.of_document[document]
-            if self.chunks[identifier].chunk.introduced in versions and not self.chunks[identifier].retired
+            if not self.chunks[identifier].retired
         ]
 
     def retired(self, tenant: str, chunk_ids: Collection[str]) -> set[str]:
