@@ -16,7 +16,8 @@ import httpx
 import psutil
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from runtime.producer import Outgoing
+from runtime.producer import DeliveryFailed, Outgoing
+from schemas.catalog import topics
 from schemas.records import Event
 from streams import generations
 from tests.faults.fault import Bite
@@ -197,15 +198,21 @@ def letters_refused(world: World, rng: random.Random) -> Bite:
     """F11: the topic of dead letters takes none for 15 s: what should be parked holds its stage, unacknowledged."""
     admin = AdminClient({"bootstrap.servers": world.bootstrap, "log_level": 0})
 
-    def ask_for(replicas: int) -> None:
-        # More replicas than there are brokers: every append is refused until that is taken back.
-        entry = ConfigEntry("min.insync.replicas", str(replicas), incremental_operation=AlterConfigOpType.SET)
+    def take_up_to(size: str) -> None:
+        entry = ConfigEntry("max.message.bytes", size, incremental_operation=AlterConfigOpType.SET)
         wanted = ConfigResource(ResourceType.TOPIC, "dead-letters", incremental_configs=[entry])
         admin.incremental_alter_configs([wanted])[wanted].result(20)
 
-    world.healing.callback(ask_for, 1)
-    ask_for(2)
+    usual = topics()["dead-letters"].config["max.message.bytes"]
+    world.healing.callback(take_up_to, str(usual))
+    take_up_to("10")
     with world.producer() as producer:
+        try:
+            producer.send([Outgoing("dead-letters", b"probe", b"a letter")])
+        except DeliveryFailed:
+            pass
+        else:
+            raise AssertionError("the broker takes letters")
         bad = producer.send([Outgoing("events", f"k{n}".encode(), rng.randbytes(50)) for n in range(3)])
     positions = [delivery.position for delivery in bad]
     time.sleep(15 + rng.uniform(0, 2))
@@ -214,7 +221,7 @@ def letters_refused(world: World, rng: random.Random) -> Bite:
         for lag in world.product.topics.lag("thalweg-capture", ["events"])
     }
     passed = [d.position for d in bad if committed[d.topic, d.partition] > d.offset]
-    ask_for(1)
+    take_up_to(str(usual))
     assert not passed, f"acknowledged without their letter: {passed}"
     return Bite(3, "no letter was taken for 15 s, and nothing acknowledged", parked=positions)
 
