@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +30,7 @@ T = TypeVar("T")
 _WRITE = 100  # objects in one call: a failing call is short, and its objects' results fit into one answer
 _ASK = 100  # values in one filter
 _PAGE = 5_000  # objects in one answer
+_HASH = 32  # digits of a text's hash; a document has one object for a text
 
 
 class WeaviateIndex:
@@ -69,11 +70,9 @@ class WeaviateIndex:
         found: list[StoredChunk] = []
         for part in _parts(documents, _ASK):
             where = Filter.by_property("document").contains_any(part) & Filter.by_property("retired").equal(False)
-            asked = ["document", "introduced"]
-            pages = _pages(collection.query.fetch_objects, filters=where, return_properties=asked)
             found.extend(
                 StoredChunk(str(item.uuid), item.properties["document"], item.properties["introduced"])
-                for item in pages
+                for item in _by_hash(collection.query.fetch_objects, where, ["document", "introduced"])
             )
         return found
 
@@ -270,6 +269,17 @@ def _parts(items: Iterable[T], size: int) -> Iterable[list[T]]:
     iterator = iter(items)
     while part := list(islice(iterator, size)):
         yield part
+
+
+def _by_hash(ask: Callable[..., Any], where: Any, properties: list[str], begin: str = "") -> Iterable[Any]:
+    """All chunk objects that match. Weaviate gives no more than the first 10,000 of an answer, whatever the paging
+    (QUERY_MAXIMUM_RESULTS), and no cursor with a filter: so where there are many, by the first digits of text hashes.
+    """
+    narrower = where & Filter.by_property("text_hash").like(f"{begin}*") if begin else where
+    objects: list[Any] = _call(ask, filters=narrower, limit=_PAGE, return_properties=properties).objects
+    if len(objects) < _PAGE or len(begin) == _HASH:
+        return objects
+    return chain.from_iterable(_by_hash(ask, where, properties, begin + digit) for digit in "0123456789abcdef")
 
 
 def _pages(ask: Callable[..., Any], **asked: Any) -> Iterable[Any]:

@@ -17,6 +17,7 @@ from schemas.index.manifest import Manifest, Span, barrier_document, object_id
 from schemas.records import Origin, Position
 from streams import generations
 from streams.adapters.weaviate_index import WeaviateIndex
+from streams.core.identity import text_hash
 from streams.core.versions import NewChunk
 from streams.ports import IndexStore, PermanentFailure
 from tests.integration.conftest import WeaviateServer
@@ -174,3 +175,14 @@ def test_a_vector_of_the_wrong_length_is_refused_for_good(store: IndexStore) -> 
     one = new_chunk("one")
     with pytest.raises(PermanentFailure, match="bad_vector"):
         store.write_chunks(TENANT, [one], {one.text_hash: np.ones(3, dtype=np.float32)})
+
+
+def test_a_document_of_more_chunks_than_one_answer_can_hold_is_seen_whole(store: IndexStore) -> None:
+    """A store that gives the first 10,000 of an answer only would let such a document never change again."""
+    texts = [f"Paragraph {n}." for n in range(10_300)]
+    chunks = [new_chunk(text, text_hash=text_hash(text)) for text in texts]
+    store.write_chunks(TENANT, chunks, vectors(*chunks))
+
+    assert {stored.id for stored in store.unretired(TENANT, ["t/kb/a"])} == {chunk.id for chunk in chunks}
+    store.retire(TENANT, [chunk.id for chunk in chunks[:300]], [], 5)
+    assert {stored.id for stored in store.unretired(TENANT, ["t/kb/a"])} == {chunk.id for chunk in chunks[300:]}
