@@ -291,7 +291,7 @@ def uploads_interrupted(world: World, rng: random.Random) -> Bite:
 def huge_document(world: World, rng: random.Random) -> Bite:
     """F37: a document of more than 12,000 chunks, then deleted: nothing of it may be left."""
     words = [f"word{n}" for n in range(200)]
-    paragraphs = [f"Part {n}: {' '.join(rng.choices(words, k=100))}." for n in range(13_000)]
+    paragraphs = [f"Part {n}: {' '.join(rng.choices(words, k=100))}." for n in range(6_300)]
     name = f"huge-{rng.getrandbits(40)}"
     body = {"text": "\n\n".join(paragraphs), "knowledge_base": world.base}
     client = world.product.client
