@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from schemas.registry import RegistryUnavailable
+
 _log = structlog.get_logger(__name__)
 _POLL_S = 0.2
 
@@ -24,8 +26,9 @@ class TopicTail:
     start_at: the first offset to read, by partition, for one that remembers how far it came; where Kafka does not hold
     that offset any more, reading begins at the partition's start.
 
-    on_record(partition, offset, key, value) runs in the tail's thread, in each partition's order; what it raises is
-    logged, and the record counts as read. Thread-safe otherwise.
+    on_record(partition, offset, key, value) runs in the tail's thread, in each partition's order. A record that it
+    cannot read because the registry is away is handed over again until it can; whatever else it raises is logged, and
+    the record counts as read. Thread-safe otherwise.
     """
 
     def __init__(
@@ -150,20 +153,37 @@ class TopicTail:
             else:
                 _log.warning("tail_read_failed", topic=self._topic, reason=error.str())
             return
-        try:
-            self._on_record(partition, offset, message.key(), message.value())
-        except Exception as failed:  # noqa: BLE001  # one odd record must not end the tail
-            _log.error(
-                "tail_record_skipped",
-                topic=self._topic,
-                partition=partition,
-                offset=offset,
-                error=type(failed).__name__,
-                reason=str(failed),
-            )
+        if not self._hand_over(partition, offset, message.key(), message.value()):
+            return
         with self._changed:
             self._next[partition] = offset + 1
             self._changed.notify_all()
+
+    def _hand_over(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> bool:
+        """False if the tail was told to stop before the record could be read."""
+        said = False
+        while not self._stopping.is_set():
+            try:
+                self._on_record(partition, offset, key, value)
+            except RegistryUnavailable as away:
+                # To go on without it would be to forget it: a knowledge base, a source, a key that was revoked.
+                if not said:
+                    _log.warning("tail_waits", topic=self._topic, bootstrap=self._bootstrap, reason=str(away))
+                    said = True
+                self._stopping.wait(random.uniform(0.2, 1.0))  # noqa: S311  # jitter is no secret
+            except Exception as failed:  # noqa: BLE001  # one odd record must not end the tail
+                _log.error(
+                    "tail_record_skipped",
+                    topic=self._topic,
+                    partition=partition,
+                    offset=offset,
+                    error=type(failed).__name__,
+                    reason=str(failed),
+                )
+                return True
+            else:
+                return True
+        return False
 
     def _saw_statistics(self, text: str) -> None:
         brokers = json.loads(text).get("brokers", {}).values()

@@ -19,6 +19,7 @@ from runtime.topics import Topics
 from schemas.catalog import avro_schema, topics
 from schemas.codec import Codec
 from schemas.records import AccessEntry, Receipt, ReceiptStage, SourceDefinition
+from schemas.registry import RegistryUnavailable
 from schemas.source import parse_source
 from streams.adapters.sources import SourceList
 from streams.ports import TemporaryFailure
@@ -189,3 +190,33 @@ async def test_a_wait_ends_with_the_terminal_receipt_and_not_before(
     assert freshness.progress.freshness("acme", 0) == (2.007, 2.007, 1)
     assert freshness.connected
     freshness.close()
+
+
+class AwayAtFirst(OneSchemaEach):
+    """A registry that does not answer the first questions, as while it starts beside us."""
+
+    def __init__(self, questions: int) -> None:
+        super().__init__()
+        self.left = questions
+
+    def schema_by_id(self, schema_id: int) -> dict[str, Any]:
+        if self.left:
+            self.left -= 1
+            raise RegistryUnavailable("away")
+        return super().schema_by_id(schema_id)
+
+
+def test_what_comes_while_the_registry_is_away_is_not_forgotten(bootstrap: str, producer: ConfirmedProducer) -> None:
+    writer = Directory(bootstrap, Codec(OneSchemaEach()), producer=producer)
+    writer.start()
+    writer.put(KnowledgeBase("acme", "kept").entry())
+    registry = AwayAtFirst(3)
+    later = Directory(bootstrap, Codec(registry))
+    later.start()
+
+    until(lambda: later.ready, "all was read")
+
+    assert registry.left == 0
+    assert later.base("acme", "kept") is not None
+    writer.close()
+    later.close()
