@@ -137,7 +137,10 @@ def mark(
     for _ in range(_LOOKS):
         current, barriers = index.manifests(tenant, documents, sources)
         if sure is not None:
-            mine |= dict.fromkeys(_hidden(tenant, set(documents), sure, current, index), True)
+            if hidden := _hidden(tenant, set(documents), sure, current, index):
+                # Who retired them had written its manifest before: it is there by now, and may be newer than these.
+                current, barriers = index.manifests(tenant, documents, sources)
+                mine |= dict.fromkeys(hidden, True)
             sure = None
             strayed = unlisted(current, barriers)
         found = marks(current, barriers, strayed, mine)

@@ -106,6 +106,31 @@ FOUND = {
             ("run", 5, 8),
         ],
     ),
+    "an object revived by a paused writer of the version that a deletion, acknowledged meanwhile, had ended": History(
+        Shape(
+            partitions=3,
+            workers={"capture": 2, "parse": 1, "index": 2, "bulk": 0},
+            batch=1,
+            slice_texts=256,
+            drain=776409455,
+        ),
+        [
+            ("publish", "t", "a", "delta epsilon.\n\nkappa lambda.\n\nalpha beta gamma."),
+            ("run", 0, 60),
+            ("run", 8, 10),
+            ("publish", "t", "a", None),
+            ("run", 0, 60),
+            ("expel", 8),
+            ("run", 8, 16),
+            ("fault", 4, "dies", 11, 1),
+            ("run", 4, 1),
+            ("expel", 4),
+            ("run", 4, 4),
+            ("run", 8, 6),
+            ("run", 8, 16),
+            ("run", 4, 4),
+        ],
+    ),
 }
 """Histories that found something once, and that some thousand others may miss."""
 
