@@ -94,7 +94,7 @@ def commit(
     failpoint("after_manifests")
     unretired = index.unretired(batch.tenant, batch.suspects) if batch.suspects else []
     sure = {
-        plan.manifest.document: None if plan.basis is None else plan.basis.id
+        plan.manifest.document: plan
         for plan in batch.plans
         if plan.manifest.document not in batch.again and not plan.borrows
     }
@@ -119,17 +119,17 @@ def mark(
     sources: Collection[str],
     unlisted: Callable[[Sequence[Manifest], Mapping[str, Manifest]], Collection[StoredChunk]] = lambda *_: (),
     *,
-    sure: Mapping[str, str | None] | None = None,
+    sure: Mapping[str, DocumentPlan] | None = None,
     index: IndexStore,
     at_ms: int,
 ) -> None:
     """Mark what the newest manifests of these documents do not list, until a look after the last mark finds nothing.
 
     unlisted: given the manifests and barriers that the first look found, the objects that go unless they are listed.
-    sure: documents of which this writer wrote a version, by the id of the manifest that it was planned on (None: there
-    was none, and none of its objects is of an older version). Of the others, and where that manifest is superseded,
-    another writer may have ended a version, or an earlier try of this one may have died before its looks: the marks
-    themselves of all that is listed are read. Without sure none are.
+    sure: the plans of this writer's versions, none of whose objects another writer can have ended unseen. Of documents
+    without one, where the manifest that a plan rests on is superseded, and where there is a manifest that this writer
+    does not know, another writer may have ended a version, or taken an object of this one for a stray, or an earlier
+    try may have died before its looks: the marks themselves of all that is listed are read. Without sure none are.
     Raises TemporaryFailure, also if other writers of the same documents are at it all the time.
     """
     mine: dict[str, bool] = {}
@@ -158,7 +158,7 @@ def mark(
 def _hidden(
     tenant: str,
     documents: set[str],
-    sure: Mapping[str, str | None],
+    sure: Mapping[str, DocumentPlan],
     current: Sequence[Manifest],
     index: IndexStore,
 ) -> set[str]:
@@ -167,10 +167,17 @@ def _hidden(
     While the manifest that a plan rests on is not superseded, nobody has ended a version after it; and who retires
     something right now looks once more after it.
     """
-    there = {None, *(manifest.id for manifest in current)}
+    there: dict[str, set[str]] = defaultdict(set)
+    for manifest in current:
+        there[manifest.document].add(manifest.id)
+    alone = {
+        document
+        for document, plan in sure.items()
+        if there[document] <= {plan.manifest.id, plan.basis.id if plan.basis else None}
+        and (plan.basis is None or plan.basis.id in there[document])
+    }
     best = newest(current)
-    asked = documents & best.keys() - {document for document, basis in sure.items() if basis in there}
-    listed = {identifier for document in asked for identifier in best[document].chunk_ids}
+    listed = {identifier for document in documents & best.keys() - alone for identifier in best[document].chunk_ids}
     return index.retired(tenant, listed) if listed else set()
 
 
