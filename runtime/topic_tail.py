@@ -136,10 +136,7 @@ class TopicTail:
                 reason = "the topic does not exist" if found.error is None else str(found.error.str())
             except KafkaException as error:
                 reason = error.args[0].str()
-            if not said:
-                _log.warning("tail_waits", topic=self._topic, bootstrap=self._bootstrap, reason=reason)
-                said = True
-            self._stopping.wait(random.uniform(0.2, 1.0))  # noqa: S311  # jitter is no secret
+            said = self._wait(reason, said=said)
 
     def _take(self, message: Message) -> None:
         error, partition, offset = message.error(), message.partition() or 0, message.offset() or 0
@@ -167,10 +164,7 @@ class TopicTail:
                 self._on_record(partition, offset, key, value)
             except RegistryUnavailable as away:
                 # To go on without it would be to forget it: a knowledge base, a source, a key that was revoked.
-                if not said:
-                    _log.warning("tail_waits", topic=self._topic, bootstrap=self._bootstrap, reason=str(away))
-                    said = True
-                self._stopping.wait(random.uniform(0.2, 1.0))  # noqa: S311  # jitter is no secret
+                said = self._wait(str(away), said=said)
             except Exception as failed:  # noqa: BLE001  # one odd record must not end the tail
                 _log.error(
                     "tail_record_skipped",
@@ -184,6 +178,13 @@ class TopicTail:
             else:
                 return True
         return False
+
+    def _wait(self, reason: str, *, said: bool) -> bool:
+        """A moment until the next try; the reason is logged unless it was said before. Returns True: now it was."""
+        if not said:
+            _log.warning("tail_waits", topic=self._topic, bootstrap=self._bootstrap, reason=reason)
+        self._stopping.wait(random.uniform(0.2, 1.0))  # noqa: S311  # jitter is no secret
+        return True
 
     def _saw_statistics(self, text: str) -> None:
         brokers = json.loads(text).get("brokers", {}).values()

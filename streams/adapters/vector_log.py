@@ -22,7 +22,6 @@ from runtime.topic_tail import TopicTail
 from runtime.topics import Topics
 from schemas.codec import Codec
 from schemas.records import Embedding
-from schemas.registry import RegistryUnavailable
 from streams.ports import Vector
 
 log = structlog.get_logger()
@@ -208,7 +207,7 @@ class KafkaVectorLog:
             if value is None:
                 self._forget(tenant, text_hash)
             else:
-                self._put(tenant, text_hash, self._decoded(value).vector)
+                self._put(tenant, text_hash, self._codec.decode(value, Embedding).vector)
         self._read += 1
         with self._lock:
             if self._database is None:
@@ -222,15 +221,6 @@ class KafkaVectorLog:
                     self._uncommitted, self._committed_at = 0, now
             except sqlite3.DatabaseError as error:
                 self._spoiled(error)
-
-    def _decoded(self, value: bytes) -> Embedding:
-        """The record; waits while the registry is away, for a record passed over would have to be paid for again."""
-        while True:
-            try:
-                return self._codec.decode(value, Embedding)
-            except RegistryUnavailable:
-                if self._stopping.wait(1.0):
-                    raise
 
     def _put(self, tenant: str, text_hash: str, vector: bytes) -> None:
         if len(vector) != 4 * self._dimension:

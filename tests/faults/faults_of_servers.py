@@ -204,7 +204,7 @@ def letters_refused(world: World, rng: random.Random) -> Bite:
         admin.incremental_alter_configs([wanted])[wanted].result(20)
 
     usual = topics()["dead-letters"].config["max.message.bytes"]
-    world.healing.callback(take_up_to, str(usual))
+    world.healing.callback(take_up_to, usual)
     take_up_to("10")
     with world.producer() as producer:
         try:
@@ -221,7 +221,7 @@ def letters_refused(world: World, rng: random.Random) -> Bite:
         for lag in world.product.topics.lag("thalweg-capture", ["events"])
     }
     passed = [d.position for d in bad if committed[d.topic, d.partition] > d.offset]
-    take_up_to(str(usual))
+    take_up_to(usual)
     assert not passed, f"acknowledged without their letter: {passed}"
     return Bite(3, "no letter was taken for 15 s, and nothing acknowledged", parked=positions)
 

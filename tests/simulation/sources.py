@@ -153,9 +153,8 @@ class Table:
             self.take_snapshot(0)
             if back % 2:  # the slot outlived the attempt: it streams all since
                 self._first = self.sent = first
-            if (
-                not self.snapshot
-            ):  # of no rows, so it has to be the slot that tells what has gone since the first attempt
+            if not self.snapshot:
+                # Of no rows, so it has to be the slot that tells what has gone since the first attempt.
                 self._first = self.sent = begun
             self._begun = begun
         else:
