@@ -21,7 +21,7 @@ from weaviate.collections import CollectionAsync
 from query_api.ports import Ask, Candidate, Criteria, Live, NoIndex
 from query_api.weaviate_filters import rights_where, where
 from query_api.weaviate_link import UnknownTenant, WeaviateLink
-from schemas.index.contract import ALIAS, Generation, metadata_key
+from schemas.index.contract import ALIAS, VECTOR, Generation, metadata_key
 from schemas.index.manifest import Manifest
 
 T = TypeVar("T")
@@ -76,11 +76,14 @@ class WeaviateIndex:
                     )
                 case "vector":
                     metadata = MetadataQuery(distance=True)
-                    found = await chunks.query.near_vector(list(ask.vector or ()), return_metadata=metadata, **wanted)
+                    found = await chunks.query.near_vector(
+                        list(ask.vector or ()), target_vector=VECTOR, return_metadata=metadata, **wanted
+                    )
                 case "hybrid":
                     found = await chunks.query.hybrid(
                         ask.text,
                         vector=list(ask.vector or ()),
+                        target_vector=VECTOR,
                         alpha=_KEYWORD_AND_MEANING,
                         fusion_type=HybridFusion.RELATIVE_SCORE,
                         query_properties=["text"],

@@ -18,12 +18,12 @@ from weaviate.config import AdditionalConfig, Timeout
 from weaviate.connect import ConnectionParams
 from weaviate.exceptions import (
     UnexpectedStatusCodeError,
-    WeaviateBaseError,
     WeaviateInvalidInputError,
     WeaviateQueryError,
 )
 
 from query_api.ports import IndexUnavailable, NoIndex
+from runtime.weaviate import AWAY
 
 T = TypeVar("T")
 _CONNECT_S = 2.0
@@ -164,6 +164,6 @@ def _ours(error: Exception, timeout_s: float) -> Exception:
             return NoIndex("the live generation's collection is gone")
     if isinstance(error, TimeoutError):
         return IndexUnavailable(f"Weaviate did not answer within {timeout_s:g} s")
-    if isinstance(error, WeaviateBaseError | OSError):
+    if isinstance(error, AWAY):
         return IndexUnavailable(f"Weaviate cannot be asked ({type(error).__name__})")
     return error

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-import weaviate.exceptions as wx
 from weaviate.client import WeaviateClient
 
 from runtime.embedding.select import embedder_of
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from runtime.weaviate import connect
+from runtime.weaviate import AWAY, connect
 from schemas.codec import Codec
 from schemas.index.contract import Generation
 from schemas.lanes import Lane
@@ -164,7 +163,7 @@ def _watch(
         while not stopping.wait(every_s):
             try:
                 now = _outlook(generations.standing(client), clock, generation)
-            except (wx.WeaviateBaseError, OSError, generations.NoLiveGeneration):
+            except (*AWAY, generations.NoLiveGeneration):
                 continue
             if now != known:
                 log.info("generations_changed", before=known, now=now)

@@ -124,12 +124,23 @@ class IndexStore(Protocol):
         """Write manifests: from here on readers see these versions."""
         ...
 
-    def retire(self, tenant: str, chunk_ids: Collection[str], manifests: Collection[Manifest], at_ms: int) -> None:
-        """Mark chunks retired and manifests superseded; one that is not there, or is marked, is no error."""
+    def retire(
+        self,
+        tenant: str,
+        chunk_ids: Collection[str],
+        manifests: Collection[Manifest],
+        at_ms: int,
+        *,
+        anew: bool = False,
+    ) -> None:
+        """Mark chunks retired and manifests superseded; one that is not there, or is marked, is no error.
+
+        anew: an earlier try may have died in it, or the store under it: leave no mark half set.
+        """
         ...
 
-    def revive(self, tenant: str, chunk_ids: Collection[str]) -> None:
-        """Take the mark `retired` back; one that is not there is no error."""
+    def revive(self, tenant: str, chunk_ids: Collection[str], *, anew: bool = False) -> None:
+        """Take the mark `retired` back; one that is not there is no error. anew as in `retire`."""
         ...
 
     def documents_before(self, tenant: str, source: str, barrier: Position) -> Iterable[Manifest]:

@@ -16,8 +16,20 @@ from typing import Any
 ALIAS = "ThalwegLive"
 """The alias of the live generation's Chunks collection: the one switch of a promotion."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raise it when a property below changes its meaning: then a new generation is due."""
+
+
+VECTOR = "default"
+"""The name of a chunk's vector."""
+
+STAMP = "written"
+"""The name of a vector of one number, another one with each write of a whole object, in no index.
+
+Weaviate updates an object's indexes by what differs from the object that it holds. If it is killed in a write, the
+object may be held and its index entries not; written again the same, nothing differs, and no filter and no search ever
+finds it. With another vector all its entries are made anew.
+"""
 
 
 @dataclass(frozen=True)
@@ -133,18 +145,17 @@ def collection_definition(
     definition: dict[str, Any] = {
         "class": name,
         "description": description,
-        "vectorizer": "none",
         "multiTenancyConfig": {"enabled": True, "autoTenantCreation": False, "autoTenantActivation": True},
         "properties": list(properties),
         "invertedIndexConfig": {"indexNullState": False, "bm25": {"b": 0.75, "k1": 1.2}},
     }
+    named = {STAMP: {"distance": "l2-squared", "skip": True}}
     if vectors:
-        definition["vectorIndexType"] = "hnsw"
-        definition["vectorIndexConfig"] = {"distance": "cosine", "efConstruction": 128, "maxConnections": 32, "ef": -1}
-    else:
-        # Manifests are found by filter alone, and an object without a vector costs the index nothing.
-        definition["vectorIndexType"] = "flat"
-        definition["vectorIndexConfig"] = {"distance": "cosine"}
+        named[VECTOR] = {"distance": "cosine", "efConstruction": 128, "maxConnections": 32, "ef": -1}
+    definition["vectorConfig"] = {
+        name: {"vectorizer": {"none": {}}, "vectorIndexType": "hnsw", "vectorIndexConfig": config}
+        for name, config in named.items()
+    }
     return definition
 
 

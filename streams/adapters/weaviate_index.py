@@ -5,6 +5,7 @@ Before this: `steps/index.py` and `steps/commit.py`. After this: the query API r
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,8 @@ from weaviate.classes.query import Filter
 from weaviate.classes.tenants import Tenant
 from weaviate.client import WeaviateClient
 
-from schemas.index.contract import Generation, metadata_property, metadata_type
+from runtime.weaviate import AWAY
+from schemas.index.contract import STAMP, VECTOR, Generation, metadata_property, metadata_type
 from schemas.index.manifest import Manifest, barrier_document, newest
 from schemas.records import Position
 from streams.core.versions import NewChunk, StoredChunk
@@ -99,12 +101,11 @@ class WeaviateIndex:
                     collection.query.fetch_objects,
                     filters=where,
                     limit=limit,
-                    include_vector=True,
+                    include_vector=[VECTOR],
                     return_properties=["text_hash"],
                 )
                 for item in answer.objects:
-                    vector = item.vector["default"] if isinstance(item.vector, dict) else item.vector
-                    found[item.properties["text_hash"]] = np.asarray(vector, dtype=np.float32)
+                    found[item.properties["text_hash"]] = np.asarray(item.vector[VECTOR], dtype=np.float32)
                 before = len(missing)
                 missing -= found.keys()
                 # Many objects may share a text: only an answer that was cut short, and helped, is worth another.
@@ -123,7 +124,11 @@ class WeaviateIndex:
                 raise PermanentFailure("bad_vector", f"{chunk.id}: shape {vector.shape}, or not finite")
         # One call's objects at a time: as lists of floats, vectors are eight times their size.
         objects = (
-            DataObject(properties=_properties(chunk), uuid=chunk.id, vector=vectors[chunk.text_hash].tolist())
+            DataObject(
+                properties=_properties(chunk),
+                uuid=chunk.id,
+                vector={VECTOR: vectors[chunk.text_hash].tolist(), STAMP: _stamp()},
+            )
             for chunk in distinct
         )
         self._insert(self._chunks.with_tenant(tenant), objects)
@@ -134,6 +139,7 @@ class WeaviateIndex:
         objects = [
             DataObject(
                 uuid=manifest.id,
+                vector={STAMP: _stamp()},
                 properties={
                     "document": manifest.document,
                     "knowledge_base": _knowledge_base(manifest.document),
@@ -149,22 +155,36 @@ class WeaviateIndex:
         ]
         self._insert(self._manifests.with_tenant(tenant), objects)
 
-    def retire(self, tenant: str, chunk_ids: Collection[str], manifests: Collection[Manifest], at_ms: int) -> None:
+    def retire(
+        self,
+        tenant: str,
+        chunk_ids: Collection[str],
+        manifests: Collection[Manifest],
+        at_ms: int,
+        *,
+        anew: bool = False,
+    ) -> None:
         """As IndexStore.retire."""
-        retired = {"retired": True, "retired_ms": at_ms}
-        self._mark(self._chunks.with_tenant(tenant), sorted(chunk_ids), retired)
+        marks = {"retired": True, "retired_ms": at_ms}
+        self._mark(self._chunks.with_tenant(tenant), sorted(chunk_ids), marks, anew=anew)
         # Manifests last: while one is not marked, its chunks are looked through again.
-        superseded = {"superseded": True, "retired_ms": at_ms}
-        self._mark(self._manifests.with_tenant(tenant), [manifest.id for manifest in manifests], superseded)
+        marks = {"superseded": True, "retired_ms": at_ms}
+        self._mark(self._manifests.with_tenant(tenant), [manifest.id for manifest in manifests], marks, anew=anew)
 
-    def revive(self, tenant: str, chunk_ids: Collection[str]) -> None:
+    def revive(self, tenant: str, chunk_ids: Collection[str], *, anew: bool = False) -> None:
         """As IndexStore.revive."""
-        self._mark(self._chunks.with_tenant(tenant), sorted(chunk_ids), {"retired": False, "retired_ms": 0})
+        marks = {"retired": False, "retired_ms": 0}
+        self._mark(self._chunks.with_tenant(tenant), sorted(chunk_ids), marks, anew=anew)
 
-    def _mark(self, collection: Any, identifiers: Iterable[str], properties: dict[str, Any]) -> None:
+    def _mark(self, collection: Any, identifiers: Iterable[str], marks: Mapping[str, Any], *, anew: bool) -> None:
+        # An object that holds the marks, but has no index entries of them, gets those only when it has held others.
+        others = {name: not value if isinstance(value, bool) else -1 for name, value in marks.items()}
+        writes = [others, marks] if anew else [marks]
+
         def mark(identifier: str) -> None:
             try:
-                _call(collection.data.update, uuid=identifier, properties=properties)
+                for properties in writes:
+                    _call(collection.data.update, uuid=identifier, properties=properties)
             except PermanentFailure as error:
                 if error.reason != "not_found":
                     raise
@@ -260,6 +280,10 @@ def _properties(chunk: NewChunk) -> dict[str, Any]:
     return found
 
 
+def _stamp() -> list[float]:
+    return [float(1 + secrets.randbelow(1 << 24))]
+
+
 def _knowledge_base(document: str) -> str:
     parts = document.split("/", 2)
     return parts[1] if len(parts) == 3 else ""
@@ -308,7 +332,7 @@ def _call(ask: Callable[..., Any], *given: Any, **named: Any) -> Any:
         _raise_object_error([error.message])
     except (wx.WeaviateInvalidInputError, wx.WeaviateInsertInvalidPropertyError) as error:
         raise PermanentFailure("index_refused", str(error)[:300]) from error
-    except (wx.WeaviateBaseError, ConnectionError, TimeoutError) as error:
+    except AWAY as error:
         raise TemporaryFailure(f"Weaviate: {type(error).__name__}: {str(error)[:300]}") from error
 
 

@@ -108,12 +108,10 @@ def chosen_model(text: str | None, settings: Embedding) -> Embedding:
 
 def keep_side_workers() -> None:
     """Run a worker for each generation that is not live, until a signal ends it; `thalweg worker rebuild`."""
-    import weaviate.exceptions as wx
-
     from runtime.logs import configure
     from runtime.metrics import metrics
     from runtime.topics import BrokerUnavailable, Topics
-    from runtime.weaviate import connect
+    from runtime.weaviate import AWAY, connect
     from streams import generations
     from streams.adapters import probe
     from streams.pipeline import side_group
@@ -139,7 +137,7 @@ def keep_side_workers() -> None:
             try:
                 there = generations.standing(client)
                 unfit = {n: generations.can_be_fed(g, settings.embedding) for n, g in there.others.items()}
-            except (wx.WeaviateBaseError, OSError, generations.NoLiveGeneration) as error:
+            except (*AWAY, generations.NoLiveGeneration) as error:
                 side_workers.log.warning("generations_unknown", reason=str(error)[:200])
                 return None
             for name, why in unfit.items():

@@ -134,6 +134,8 @@ def mark(
     """
     mine: dict[str, bool] = {}
     strayed: Collection[StoredChunk] = ()
+    # What is there to be marked again, after this or an earlier try may have marked it, may be marked by half.
+    anew = sure is not None and not set(documents) <= sure.keys()
     for _ in range(_LOOKS):
         current, barriers = index.manifests(tenant, documents, sources)
         if sure is not None:
@@ -147,10 +149,10 @@ def mark(
         if not found:
             return
         if found.retire or found.supersede:
-            index.retire(tenant, found.retire, found.supersede, at_ms)
+            index.retire(tenant, found.retire, found.supersede, at_ms, anew=anew)
         if found.revive:
-            index.revive(tenant, found.revive)
-        strayed = ()
+            index.revive(tenant, found.revive, anew=anew)
+        strayed, anew = (), True
         mine |= dict.fromkeys(found.retire, True) | dict.fromkeys(found.revive, False)
     raise TemporaryFailure("other writers keep changing the same documents")
 

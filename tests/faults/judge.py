@@ -13,6 +13,7 @@ import psycopg
 from confluent_kafka import KafkaException
 
 from runtime.topics import BrokerUnavailable
+from schemas.index.contract import VECTOR
 from schemas.records import document_key
 from streams import generations
 from tests.faults.fault import Bite, Row
@@ -127,11 +128,11 @@ def _vectors(world: World) -> list[str]:
     chunks = world.product.weaviate.collections.use(generation.chunks).with_tenant(world.product.tenant)
     prefix = f"{world.product.tenant}/{world.base}/"
     wrong, looked = [], 0
-    for item in chunks.iterator(include_vector=True, return_properties=["document", "text"]):
+    for item in chunks.iterator(include_vector=[VECTOR], return_properties=["document", "text"]):
         if not str(item.properties["document"]).startswith(prefix):
             continue
         looked += 1
-        stored = np.asarray(item.vector["default"] if isinstance(item.vector, dict) else item.vector)
+        stored = np.asarray(item.vector[VECTOR])
         wanted = np.asarray(vector_of(str(item.properties["text"]), DIMENSION))
         if stored.shape != wanted.shape or not float(stored @ wanted) > 1 - 1e-5:
             wrong.append(f"{item.properties['document']}: chunk {item.uuid} has another text's vector, or none")

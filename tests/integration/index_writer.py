@@ -19,6 +19,7 @@ from weaviate.connect import ConnectionParams
 from schemas.index.contract import (
     CHUNK_PROPERTIES,
     MANIFEST_PROPERTIES,
+    VECTOR,
     Generation,
     collection_definition,
     metadata_definition,
@@ -149,7 +150,7 @@ class IndexWriter:
         for text in version.texts:
             chunks.data.insert(
                 uuid=version.chunk_id(text),
-                vector=vector_of(text),
+                vector={VECTOR: vector_of(text)},
                 properties={
                     "text": text,
                     "document": version.document,

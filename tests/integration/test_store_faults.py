@@ -6,8 +6,11 @@ import asyncio
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
+from weaviate import WeaviateAsyncClient
 
+from query_api.ports import IndexUnavailable
 from query_api.weaviate_index import WeaviateIndex
 from query_api.weaviate_link import WeaviateLink
 from tests.integration.conftest import WeaviateServer
@@ -61,6 +64,13 @@ async def test_a_store_that_hangs_or_dies_is_told_in_time_and_found_again(store:
     assert all(status == 503 for round_ in found for status, _ in round_)
     assert max(slowest) < 2 * CALL_S + 1.5
     assert min(slowest) < 0.5  # refused at once, once it is known
+    await until_answered(parts, 20)
+
+    async def dies_under_it(client: WeaviateAsyncClient) -> None:
+        raise httpx.ReadError("[Errno 104] Connection reset by peer")
+
+    with pytest.raises(IndexUnavailable):
+        await link.call(dies_under_it)
     await until_answered(parts, 20)
 
     store.kill()

@@ -112,11 +112,19 @@ class SimulatedStore:
     def write_manifests(self, tenant: str, manifests: Sequence[Manifest]) -> None:
         self._views[tenant].write_manifests(tenant, manifests)
 
-    def retire(self, tenant: str, chunk_ids: Collection[str], manifests: Collection[Manifest], at_ms: int) -> None:
-        self._views[tenant].retire(tenant, chunk_ids, manifests, at_ms)
+    def retire(
+        self,
+        tenant: str,
+        chunk_ids: Collection[str],
+        manifests: Collection[Manifest],
+        at_ms: int,
+        *,
+        anew: bool = False,
+    ) -> None:
+        self._views[tenant].retire(tenant, chunk_ids, manifests, at_ms, anew=anew)
 
-    def revive(self, tenant: str, chunk_ids: Collection[str]) -> None:
-        self._views[tenant].revive(tenant, chunk_ids)
+    def revive(self, tenant: str, chunk_ids: Collection[str], *, anew: bool = False) -> None:
+        self._views[tenant].revive(tenant, chunk_ids, anew=anew)
 
     def documents_before(self, tenant: str, source: str, barrier: Position) -> Iterable[Manifest]:
         return self._views[tenant].documents_before(tenant, source, barrier)

@@ -91,7 +91,15 @@ class FakeIndex:
             self.superseded.discard(manifest.id)
             self.after_effect("manifest", manifest.document)
 
-    def retire(self, tenant: str, chunk_ids: Collection[str], manifests: Collection[Manifest], at_ms: int) -> None:
+    def retire(
+        self,
+        tenant: str,
+        chunk_ids: Collection[str],
+        manifests: Collection[Manifest],
+        at_ms: int,
+        *,
+        anew: bool = False,
+    ) -> None:
         self.before_call("retire")
         for identifier in sorted(chunk_ids):
             if identifier in self.chunks:
@@ -102,7 +110,7 @@ class FakeIndex:
                 self.superseded.add(manifest.id)
                 self.after_effect("superseded", manifest.document)
 
-    def revive(self, tenant: str, chunk_ids: Collection[str]) -> None:
+    def revive(self, tenant: str, chunk_ids: Collection[str], *, anew: bool = False) -> None:
         self.before_call("revive")
         for identifier in sorted(chunk_ids):
             if identifier in self.chunks:

@@ -1,0 +1,193 @@
+"""What a store that is killed in a write holds half is made whole by the next write: for every filter and search."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import SecretStr
+from weaviate.classes.query import Filter
+from weaviate.client import WeaviateClient
+
+from runtime.settings import Weaviate
+from runtime.weaviate import connect
+from schemas.index.contract import VECTOR, Generation
+from schemas.index.manifest import Manifest, Span, object_id
+from schemas.records import Origin, Position
+from streams import generations
+from streams.adapters.weaviate_index import WeaviateIndex
+from streams.core.versions import NewChunk
+from streams.ports import TemporaryFailure
+from tests.integration.servers import RealServer
+
+TENANT = "tenant_a"
+MOST_KILLS = 60
+DIMENSION = 8
+WITHIN_S = 60.0
+
+pytestmark = pytest.mark.real
+
+CHUNK_FILTERS = ("document", "knowledge_base", "source", "text_hash", "public", "retired", "f_n_year")
+MANIFEST_FILTERS = ("document", "knowledge_base", "source", "upload_id", "superseded", "grave")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RealServer]:
+    server = RealServer("weaviate", tmp_path)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def client(server: RealServer) -> Iterator[WeaviateClient]:
+    address = server.described.address
+    key = SecretStr(server.home.weaviate_key_file.read_text().strip())
+    with connect(Weaviate(url=str(address["url"]), grpc=str(address["grpc"]), api_key=key)) as client:
+        yield client
+
+
+def a_batch(round_: int) -> tuple[list[NewChunk], list[Manifest], dict[str, np.ndarray]]:
+    """100 documents of one chunk each."""
+    position = Position("cdc/s", 1, round_ + 1, 1, round_ + 1)
+    chunks, manifests = [], []
+    for number in range(100):
+        key = f"{TENANT}/kb/{round_}-{number}"
+        text = f"Text {number} of round {round_}. " + "It says what all the others say. " * 5
+        hashed = uuid.uuid4().hex
+        chunk = NewChunk(
+            object_id(key, text), key, "kb", "s", text, hashed, position.version, metadata={"year": 2000 + number}
+        )
+        span = Span(chunk.id, "h", 0, len(text), (), None)
+        origin = Origin("cdc", "s", key, "cdc.s.public.t", 0, number)
+        chunks.append(chunk)
+        manifests.append(Manifest(key, position, origin, (span,), upload_id=f"upload-{round_}-{number}"))
+    vectors = np.random.default_rng(round_).normal(size=(100, DIMENSION)).astype(np.float32)
+    return chunks, manifests, {chunk.text_hash: vector for chunk, vector in zip(chunks, vectors, strict=True)}
+
+
+def rows(collection: Any) -> dict[str, dict[str, Any]]:
+    """What is held, read from the objects themselves: no index is asked."""
+    return {str(item.uuid): dict(item.properties) for item in collection.iterator()}
+
+
+def not_found(collection: Any, held: dict[str, dict[str, Any]], names: tuple[str, ...]) -> dict[str, set[str]]:
+    """By property: the held objects that a filter for their value does not find."""
+    missing = {}
+    for name in names:
+        values = sorted({held[identifier][name] for identifier in held})
+        found: set[str] = set()
+        for at in range(0, len(values), 100):
+            where = Filter.by_property(name).contains_any(values[at : at + 100])
+            objects = collection.query.fetch_objects(filters=where, limit=10_000, return_properties=[]).objects
+            found |= {str(item.uuid) for item in objects}
+        if held.keys() - found:
+            missing[name] = held.keys() - found
+    return missing
+
+
+def killed_in(server: RealServer, write: Callable[[], None], after_s: float) -> bool:
+    """Kill the store so long after a write began, and start it again; True if the write failed."""
+    failed: list[TemporaryFailure] = []
+
+    def run() -> None:
+        try:
+            write()
+        except TemporaryFailure as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    time.sleep(after_s)
+    server.kill()
+    server.start()
+    thread.join(WITHIN_S)
+    assert not thread.is_alive()
+    return bool(failed)
+
+
+def again(write: Callable[[], None]) -> None:
+    """As the loop of a stage does: the same once more, until the store takes it."""
+    deadline = time.monotonic() + WITHIN_S
+    while True:
+        try:
+            return write()
+        except TemporaryFailure:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
+def test_a_write_that_the_store_died_in_is_whole_when_it_is_written_again(
+    server: RealServer, client: WeaviateClient
+) -> None:
+    """Killed until objects of both kinds were seen held and not found: that is what this is about."""
+    rng = random.Random(20260301)
+    generation = Generation("test", DIMENSION, "treap", salt=uuid.uuid4().hex)
+    generations.create(client, generation)
+    index = WeaviateIndex(client, generation)
+    chunks = client.collections.use(generation.chunks).with_tenant(TENANT)
+    manifests = client.collections.use(generation.manifests).with_tenant(TENANT)
+    index.write_chunks(TENANT, *a_batch(0)[::2])
+    index.write_manifests(TENANT, a_batch(0)[1])
+    torn_chunks: set[str] = set()
+    torn_manifests: set[str] = set()
+    for round_ in range(1, MOST_KILLS):
+        new, versions, vectors = a_batch(round_)
+        write_chunks = partial(index.write_chunks, TENANT, new, vectors)
+        write_manifests = partial(index.write_manifests, TENANT, versions)
+        if torn_chunks:
+            again(write_chunks)
+            failed = killed_in(server, write_manifests, rng.uniform(0.0, 0.03))
+            missing = not_found(manifests, rows(manifests), MANIFEST_FILTERS)
+            assert failed or not missing, "a write that did not fail left these half written"
+            torn_manifests = set().union(*missing.values())
+        else:
+            failed = killed_in(server, write_chunks, rng.uniform(0.0, 0.03))
+            missing = not_found(chunks, rows(chunks), CHUNK_FILTERS)
+            assert failed or not missing, "a write that did not fail left these half written"
+            if unmarked := missing.get("retired"):
+                torn_chunks = set().union(*missing.values())
+                index.revive(TENANT, unmarked)
+                assert not_found(chunks, rows(chunks), ("retired",)) == {"retired": unmarked}, "this store is safer"
+                index.revive(TENANT, unmarked, anew=True)
+                assert not_found(chunks, rows(chunks), ("retired",)) == {}
+        again(write_chunks)
+        again(write_manifests)
+        if torn_manifests:
+            break
+    assert torn_chunks, f"no kill of {round_} left a chunk half written"
+    assert torn_manifests, f"no kill of {round_} left a manifest half written"
+
+    assert not_found(chunks, rows(chunks), CHUNK_FILTERS) == {}
+    assert not_found(manifests, rows(manifests), MANIFEST_FILTERS) == {}
+    held = list(chunks.iterator(include_vector=[VECTOR]))
+    assert len(held) == 100 * (round_ + 1)
+    for item in held:
+        if str(item.uuid) in torn_chunks:
+            nearest = chunks.query.near_vector(item.vector[VECTOR], target_vector=VECTOR, limit=1).objects
+            assert [str(found.uuid) for found in nearest] == [str(item.uuid)], "its vector is in no index"
+
+
+def test_a_batch_is_sent_once(server: RealServer, client: WeaviateClient, caplog: pytest.LogCaptureFixture) -> None:
+    """The client's own second try would be the same bytes, and nobody would know of it."""
+    generation = Generation("test", DIMENSION, "treap", salt=uuid.uuid4().hex)
+    generations.create(client, generation)
+    index = WeaviateIndex(client, generation)
+    new, _, vectors = a_batch(0)
+    index.write_chunks(TENANT, new, vectors)
+    server.kill()
+
+    with caplog.at_level("INFO", "weaviate-client"), pytest.raises(TemporaryFailure):
+        index.write_chunks(TENANT, new, vectors)
+
+    assert sum("Batch objects received exception" in record.message for record in caplog.records) == 1
