@@ -1,4 +1,4 @@
-"""The commands of this package: `worker`, `generation ensure`, `lag-exporter`, `rebuild`. Mounted by `thalweg`."""
+"""The commands of this package: `worker`, `generation`, `lag-exporter`. Mounted by `thalweg`."""
 
 from __future__ import annotations
 
@@ -79,6 +79,47 @@ def ensure(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     typer.echo(
         json.dumps({"generation": live.name, "model": live.model}) if as_json else f"live: {live.name} ({live.model})"
     )
+
+
+@generation.command("sweep")
+def sweep_generations(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Mark what dead writers left where nobody follows it, in every generation; for a nightly cron job.
+
+    No reader sees any of it: a sweep gives space and order back. It may run beside the workers, and may be interrupted.
+    """
+    from runtime.clock import now_ms
+    from runtime.weaviate import WeaviateUnavailable, connect
+    from streams import generations
+    from streams.adapters.weaviate_index import WeaviateIndex
+    from streams.ports import TemporaryFailure
+    from streams.steps.sweep import sweep
+
+    settings = load_settings()
+    found: list[dict[str, object]] = []
+    with connect(settings.weaviate) as client:
+        for made in generations.standing(client).generations.values():
+            index = WeaviateIndex(client, made)
+            for tenant in sorted(client.collections.use(made.manifests).tenants.get()):
+                through = [0]
+
+                def looked(
+                    count: int, through: list[int] = through, tenant: str = tenant, name: str = made.name
+                ) -> None:
+                    through[0] = count
+                    typer.echo(f"\r{name} {tenant}: {count} documents", err=True, nl=False)
+
+                try:
+                    marked = sweep(tenant, index=index, at_ms=now_ms(), looked=looked)
+                except TemporaryFailure as error:
+                    typer.echo(err=True)
+                    raise WeaviateUnavailable(f"{error}; the next sweep begins anew") from error
+                typer.echo(err=True)
+                found.append({"generation": made.name, "tenant": tenant, "documents": through[0], "marked": marked})
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for item in found:
+        typer.echo("{generation} {tenant}: {documents} documents looked at, {marked} marks set".format(**item))
 
 
 def lag_exporter() -> None:

@@ -143,6 +143,14 @@ class IndexStore(Protocol):
         """Take the mark `retired` back; one that is not there is no error. anew as in `retire`."""
         ...
 
+    def documents(self, tenant: str) -> Iterable[tuple[str, str]]:
+        """Document and source of every object without a mark, read from the objects themselves; some many times."""
+        ...
+
+    def unfound(self, tenant: str) -> Iterable[Manifest]:
+        """Manifests that are held without a mark, and that one of the filters asked here or by a reader misses."""
+        ...
+
     def documents_before(self, tenant: str, source: str, barrier: Position) -> Iterable[Manifest]:
         """The live manifests of a source that are older than the barrier."""
         ...

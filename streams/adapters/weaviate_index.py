@@ -13,19 +13,18 @@ from itertools import chain, islice
 from typing import Any, TypeVar
 
 import numpy as np
-import weaviate.exceptions as wx
 from weaviate.classes.config import DataType, Property, Tokenization
 from weaviate.classes.data import DataObject
 from weaviate.classes.query import Filter
 from weaviate.classes.tenants import Tenant
 from weaviate.client import WeaviateClient
 
-from runtime.weaviate import AWAY
 from schemas.index.contract import STAMP, VECTOR, Generation, metadata_property, metadata_type
-from schemas.index.manifest import Manifest, barrier_document, newest
+from schemas.index.manifest import BARRIER_PREFIX, Manifest, barrier_document, newest
 from schemas.records import Position
+from streams.adapters.weaviate_calls import call, raise_object_error
 from streams.core.versions import NewChunk, StoredChunk
-from streams.ports import Misconfigured, PermanentFailure, TemporaryFailure, Vector
+from streams.ports import PermanentFailure, Vector
 
 T = TypeVar("T")
 
@@ -84,7 +83,7 @@ class WeaviateIndex:
         found: set[str] = set()
         for part in _parts(chunk_ids, _ASK):
             where = Filter.by_id().contains_any(part) & Filter.by_property("retired").equal(True)
-            answer = _call(collection.query.fetch_objects, filters=where, limit=_ASK, return_properties=[])
+            answer = call(collection.query.fetch_objects, filters=where, limit=_ASK, return_properties=[])
             found |= {str(item.uuid) for item in answer.objects}
         return found
 
@@ -97,7 +96,7 @@ class WeaviateIndex:
             while missing:
                 where = Filter.by_property("text_hash").contains_any(sorted(missing))
                 limit = 4 * _ASK
-                answer = _call(
+                answer = call(
                     collection.query.fetch_objects,
                     filters=where,
                     limit=limit,
@@ -184,12 +183,41 @@ class WeaviateIndex:
         def mark(identifier: str) -> None:
             try:
                 for properties in writes:
-                    _call(collection.data.update, uuid=identifier, properties=properties)
+                    call(collection.data.update, uuid=identifier, properties=properties)
             except PermanentFailure as error:
                 if error.reason != "not_found":
                     raise
 
         list(self._pool.map(mark, identifiers))
+
+    def documents(self, tenant: str) -> Iterable[tuple[str, str]]:
+        """As IndexStore.documents."""
+        for collection, mark in ((self._manifests, "superseded"), (self._chunks, "retired")):
+            for held in _rows(collection.with_tenant(tenant), ["document", "source", mark]):
+                document = str(held.properties["document"])
+                if not held.properties[mark] and not document.startswith(BARRIER_PREFIX):
+                    yield document, str(held.properties["source"])
+
+    def unfound(self, tenant: str) -> Iterable[Manifest]:
+        """As IndexStore.unfound."""
+        collection = self._manifests.with_tenant(tenant)
+        names = ("document", "knowledge_base", "source", "upload_id", "superseded", "grave")
+        for part in _parts(_rows(collection, [*names, "body"]), _ASK):
+            held = {str(item.uuid): item.properties for item in part if not item.properties["superseded"]}
+            if not held:
+                continue
+            where = Filter.all_of(
+                [
+                    Filter.by_property(name).contains_any(sorted({item[name] for item in held.values()}))
+                    for name in names
+                ]
+            )
+            # Manifests of one document share all these values: there may be more of them than were asked for.
+            found = {
+                str(item.uuid) for item in _pages(collection.query.fetch_objects, filters=where, return_properties=[])
+            }
+            for identifier in held.keys() - found:
+                yield Manifest.from_json(held[identifier]["body"])
 
     def documents_before(self, tenant: str, source: str, barrier: Position) -> Iterable[Manifest]:
         """As IndexStore.documents_before. The caller retires what it is given before it asks for more."""
@@ -202,7 +230,7 @@ class WeaviateIndex:
         )
         seen: set[str] = set()
         while True:
-            page = _call(collection.query.fetch_objects, filters=where, limit=_PAGE, return_properties=["body"]).objects
+            page = call(collection.query.fetch_objects, filters=where, limit=_PAGE, return_properties=["body"]).objects
             fresh = [
                 manifest for item in page if (manifest := Manifest.from_json(item.properties["body"])).id not in seen
             ]
@@ -215,17 +243,17 @@ class WeaviateIndex:
 
     def _insert(self, collection: Any, objects: Iterable[Any]) -> None:
         for part in _parts(objects, _WRITE):
-            answer = _call(collection.data.insert_many, part)
+            answer = call(collection.data.insert_many, part)
             if answer.has_errors:
-                _raise_object_error([error.message for error in answer.errors.values()])
+                raise_object_error([error.message for error in answer.errors.values()])
 
     def _ensure_tenant(self, tenant: str) -> None:
         if tenant in self._tenants:
             return
         with self._lock:
             for collection in (self._chunks, self._manifests):
-                if _call(collection.tenants.get_by_name, tenant) is None:
-                    _call(collection.tenants.create, [Tenant(name=tenant)])
+                if call(collection.tenants.get_by_name, tenant) is None:
+                    call(collection.tenants.create, [Tenant(name=tenant)])
             self._tenants.add(tenant)
 
     def _ensure_properties(self, chunks: Sequence[NewChunk]) -> None:
@@ -239,7 +267,7 @@ class WeaviateIndex:
         with self._lock:
             if not needed.keys() - self._properties:
                 return
-            self._properties = {p.name for p in _call(self._chunks.config.get).properties}
+            self._properties = {p.name for p in call(self._chunks.config.get).properties}
             for name in sorted(needed.keys() - self._properties):
                 kind = needed[name]
                 text = kind.startswith("text")
@@ -252,7 +280,7 @@ class WeaviateIndex:
                     tokenization=Tokenization.FIELD if text else None,
                 )
                 try:
-                    _call(self._chunks.config.add_property, definition)
+                    call(self._chunks.config.add_property, definition)
                 except PermanentFailure as error:
                     # Another worker was faster.
                     if "already exists" not in error.detail:
@@ -295,12 +323,19 @@ def _parts(items: Iterable[T], size: int) -> Iterable[list[T]]:
         yield part
 
 
+def _rows(collection: Any, properties: list[str]) -> Iterable[Any]:
+    """Every object of a tenant, from the objects themselves: no index is asked."""
+    coming = call(iter, collection.iterator(return_properties=properties, cache_size=_PAGE))
+    while (item := call(next, coming, None)) is not None:
+        yield item
+
+
 def _by_hash(ask: Callable[..., Any], where: Any, properties: list[str], begin: str = "") -> Iterable[Any]:
     """All chunk objects that match. Weaviate gives no more than the first 10,000 of an answer, whatever the paging
     (QUERY_MAXIMUM_RESULTS), and no cursor with a filter: so where there are many, by the first digits of text hashes.
     """
     narrower = where & Filter.by_property("text_hash").like(f"{begin}*") if begin else where
-    objects: list[Any] = _call(ask, filters=narrower, limit=_PAGE, return_properties=properties).objects
+    objects: list[Any] = call(ask, filters=narrower, limit=_PAGE, return_properties=properties).objects
     if len(objects) < _PAGE or len(begin) == _HASH:
         return objects
     return chain.from_iterable(_by_hash(ask, where, properties, begin + digit) for digit in "0123456789abcdef")
@@ -309,39 +344,8 @@ def _by_hash(ask: Callable[..., Any], where: Any, properties: list[str], begin: 
 def _pages(ask: Callable[..., Any], **asked: Any) -> Iterable[Any]:
     offset = 0
     while True:
-        answer = _call(ask, limit=_PAGE, offset=offset, **asked)
+        answer = call(ask, limit=_PAGE, offset=offset, **asked)
         yield from answer.objects
         if len(answer.objects) < _PAGE:
             return
         offset += _PAGE
-
-
-def _call(ask: Callable[..., Any], *given: Any, **named: Any) -> Any:
-    """One call, its errors mapped to ours: away, busy or slow is temporary, refused is permanent."""
-    try:
-        return ask(*given, **named)
-    except wx.UnexpectedStatusCodeError as error:
-        if error.status_code == 404:
-            raise PermanentFailure("not_found", error.message[:300]) from error
-        if error.status_code in (400, 422):
-            raise PermanentFailure("index_refused", error.message[:300]) from error
-        if error.status_code in (401, 403):
-            raise Misconfigured(f"Weaviate: HTTP {error.status_code}: check weaviate.api_key") from error
-        raise TemporaryFailure(f"Weaviate: HTTP {error.status_code}: {error.message[:300]}") from error
-    except wx.WeaviateInsertManyAllFailedError as error:
-        _raise_object_error([error.message])
-    except (wx.WeaviateInvalidInputError, wx.WeaviateInsertInvalidPropertyError) as error:
-        raise PermanentFailure("index_refused", str(error)[:300]) from error
-    except AWAY as error:
-        raise TemporaryFailure(f"Weaviate: {type(error).__name__}: {str(error)[:300]}") from error
-
-
-_REFUSALS = ("vector lengths don't match", "invalid", "inconsistent vector", "no such prop", "not a valid")
-
-
-def _raise_object_error(messages: Sequence[str]) -> None:
-    """An object was not taken: for good if the object is at fault, else (read-only, memory, shutdown) for now."""
-    text = "; ".join(sorted(set(messages)))[:300]
-    if any(word in text.lower() for word in _REFUSALS):
-        raise PermanentFailure("index_refused", text)
-    raise TemporaryFailure(f"Weaviate did not take {len(messages)} objects: {text}")

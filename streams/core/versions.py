@@ -123,8 +123,8 @@ class Marks:
     supersede: tuple[Manifest, ...]
     revive: frozenset[str]
 
-    def __bool__(self) -> bool:
-        return bool(self.retire or self.supersede or self.revive)
+    def __len__(self) -> int:
+        return len(self.retire) + len(self.supersede) + len(self.revive)
 
 
 def marks(

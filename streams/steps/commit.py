@@ -98,11 +98,18 @@ def commit(
         for plan in batch.plans
         if plan.manifest.document not in batch.again and not plan.borrows
     }
+
+    def unlisted(current: Sequence[Manifest], barriers: Mapping[str, Manifest]) -> list[StoredChunk]:
+        return [
+            *strays(unretired, batch.suspects, batch.again, current, barriers),
+            *_written_too_late(batch.plans, current),
+        ]
+
     mark(
         batch.tenant,
         batch.touched,
         batch.sources,
-        lambda current, barriers: strays(unretired, batch.suspects, batch.again, current, barriers),
+        unlisted,
         sure=sure,
         index=index,
         at_ms=searchable_ms,
@@ -122,7 +129,7 @@ def mark(
     sure: Mapping[str, DocumentPlan] | None = None,
     index: IndexStore,
     at_ms: int,
-) -> None:
+) -> int:
     """Mark what the newest manifests of these documents do not list, until a look after the last mark finds nothing.
 
     unlisted: given the manifests and barriers that the first look found, the objects that go unless they are listed.
@@ -130,8 +137,10 @@ def mark(
     without one, where the manifest that a plan rests on is superseded, and where there is a manifest that this writer
     does not know, another writer may have ended a version, or taken an object of this one for a stray, or an earlier
     try may have died before its looks: the marks themselves of all that is listed are read. Without sure none are.
-    Raises TemporaryFailure, also if other writers of the same documents are at it all the time.
+    Returns how many marks were set. Raises TemporaryFailure, also if other writers of the same documents are at it all
+    the time.
     """
+    count = 0
     mine: dict[str, bool] = {}
     strayed: Collection[StoredChunk] = ()
     # What is there to be marked again, after this or an earlier try may have marked it, may be marked by half.
@@ -147,7 +156,8 @@ def mark(
             strayed = unlisted(current, barriers)
         found = marks(current, barriers, strayed, mine)
         if not found:
-            return
+            return count
+        count += len(found)
         if found.retire or found.supersede:
             index.retire(tenant, found.retire, found.supersede, at_ms, anew=anew)
         if found.revive:
@@ -155,6 +165,18 @@ def mark(
         strayed, anew = (), True
         mine |= dict.fromkeys(found.retire, True) | dict.fromkeys(found.revive, False)
     raise TemporaryFailure("other writers keep changing the same documents")
+
+
+def _written_too_late(plans: Iterable[DocumentPlan], current: Iterable[Manifest]) -> Iterable[StoredChunk]:
+    """The new objects of versions whose manifests are superseded before their own writer looks.
+
+    Another writer of the same version had written the same objects, and a newer one retired them and superseded the
+    manifest, while this one wrote them all again: without a mark those that it wrote after they were retired.
+    """
+    there = {manifest.id for manifest in current}
+    for plan in plans:
+        if plan.manifest.id not in there:
+            yield from (StoredChunk(chunk.id, chunk.document, chunk.introduced) for chunk in plan.new)
 
 
 def _hidden(

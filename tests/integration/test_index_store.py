@@ -186,3 +186,16 @@ def test_a_document_of_more_chunks_than_one_answer_can_hold_is_seen_whole(store:
     assert {stored.id for stored in store.unretired(TENANT, ["t/kb/a"])} == {chunk.id for chunk in chunks}
     store.retire(TENANT, [chunk.id for chunk in chunks[:300]], [], 5)
     assert {stored.id for stored in store.unretired(TENANT, ["t/kb/a"])} == {chunk.id for chunk in chunks[300:]}
+
+
+def test_a_sweep_is_told_of_every_document_without_a_mark(store: IndexStore) -> None:
+    """Also of those with chunks and no manifest, or a manifest and no chunks; not of barriers; none is missed."""
+    one, lone, over = new_chunk("one"), new_chunk("lone", "t/kb/lone"), new_chunk("over", "t/kb/over")
+    grave, ended = manifest("t/kb/grave", 2, grave=True), manifest("t/kb/over", 1, over)
+    store.write_chunks(TENANT, [one, lone, over], vectors(one, lone, over))
+    store.write_manifests(TENANT, [manifest("t/kb/a", 1, one), grave, ended, manifest(barrier_document("s"), 1)])
+    store.retire(TENANT, [over.id], [ended], 5)
+
+    assert {document for document, _ in store.documents(TENANT)} == {"t/kb/a", "t/kb/grave", "t/kb/lone"}
+    assert {source for _, source in store.documents(TENANT)} == {"s"}
+    assert list(store.unfound(TENANT)) == []

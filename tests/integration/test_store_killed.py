@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -151,6 +156,7 @@ def test_a_write_that_the_store_died_in_is_whole_when_it_is_written_again(
             missing = not_found(manifests, rows(manifests), MANIFEST_FILTERS)
             assert failed or not missing, "a write that did not fail left these half written"
             torn_manifests = set().union(*missing.values())
+            assert {manifest.id for manifest in index.unfound(TENANT)} == torn_manifests
         else:
             failed = killed_in(server, write_chunks, rng.uniform(0.0, 0.03))
             missing = not_found(chunks, rows(chunks), CHUNK_FILTERS)
@@ -168,6 +174,7 @@ def test_a_write_that_the_store_died_in_is_whole_when_it_is_written_again(
     assert torn_chunks, f"no kill of {round_} left a chunk half written"
     assert torn_manifests, f"no kill of {round_} left a manifest half written"
 
+    assert list(index.unfound(TENANT)) == []
     assert not_found(chunks, rows(chunks), CHUNK_FILTERS) == {}
     assert not_found(manifests, rows(manifests), MANIFEST_FILTERS) == {}
     held = list(chunks.iterator(include_vector=[VECTOR]))
@@ -191,3 +198,54 @@ def test_a_batch_is_sent_once(server: RealServer, client: WeaviateClient, caplog
         index.write_chunks(TENANT, new, vectors)
 
     assert sum("Batch objects received exception" in record.message for record in caplog.records) == 1
+
+
+def test_a_sweep_marks_what_a_dead_writer_left(server: RealServer, client: WeaviateClient) -> None:
+    """A version that is beaten, written by somebody who then died: no retry finds it, the command does."""
+    generation = Generation("test", DIMENSION, "treap", salt=uuid.uuid4().hex)
+    generations.ensure(client, generation)
+    index = WeaviateIndex(client, generation)
+    newer, versions, vectors = a_batch(1)
+    older, beaten, old_vectors = a_batch(0)
+    keys = {version.document.replace("/1-", "/0-"): version.document for version in versions}
+    older = [replace(chunk, document=keys[chunk.document]) for chunk in older]
+    beaten = [replace(manifest, document=keys[manifest.document]) for manifest in beaten]
+    index.write_chunks(TENANT, newer, vectors)
+    index.write_manifests(TENANT, versions)
+    index.write_chunks(TENANT, older, old_vectors)
+    index.write_manifests(TENANT, beaten[:30])
+
+    found = [swept(server, "--json"), swept(server, "--json")]
+
+    told = {"generation": generation.name, "tenant": TENANT, "documents": 100}
+    assert [json.loads(one) for one in found] == [[told | {"marked": 130}], [told | {"marked": 0}]]
+    assert {chunk.id for chunk in index.unretired(TENANT, keys.values())} == {chunk.id for chunk in newer}
+    assert {m.id for m in index.manifests(TENANT, keys.values(), [])[0]} == {version.id for version in versions}
+    server.kill()
+    away = subprocess.run(
+        sweep_command(), env=settings_of(server), check=False, capture_output=True, text=True, timeout=120
+    )
+    assert away.returncode == 1
+    assert away.stderr.startswith("thalweg: no answer from Weaviate at ")
+
+
+def sweep_command(*more: str) -> list[str]:
+    return [sys.executable, "-m", "thalweg", "generation", "sweep", *more]
+
+
+def settings_of(server: RealServer) -> dict[str, str]:
+    address = server.described.address
+    return {
+        **os.environ,
+        "THALWEG_WEAVIATE__URL": str(address["url"]),
+        "THALWEG_WEAVIATE__GRPC": str(address["grpc"]),
+        "THALWEG_WEAVIATE__API_KEY": server.home.weaviate_key_file.read_text().strip(),
+    }
+
+
+def swept(server: RealServer, *more: str) -> str:
+    done = subprocess.run(
+        sweep_command(*more), env=settings_of(server), check=False, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -185,7 +185,8 @@ def _document(rng: random.Random, poison: bool) -> Action:
 def _trouble(rng: random.Random) -> Action:
     worker = rng.randrange(8)
     kind = rng.choices(
-        ("send", "dies", "fails", "surprises", "kill", "expel", "join", "wait"), (10, 2, 2, 0.5, 0.5, 1, 1, 1)
+        ("send", "dies", "fails", "surprises", "kill", "expel", "join", "wait", "sweep"),
+        (10, 2, 2, 0.5, 0.5, 1, 1, 1, 0.5),
     )[0]
     match kind:
         case "send":
@@ -197,6 +198,8 @@ def _trouble(rng: random.Random) -> Action:
             return (kind, worker)
         case "join":
             return ("join", rng.randrange(3))
+        case "sweep":
+            return ("sweep",)
     return ("wait", rng.choice((1, 200, 5_000)))
 
 
@@ -252,6 +255,7 @@ _ACTIONS: dict[str, Callable[..., None]] = {
     "expel": World.expel,
     "join": World.join,
     "wait": World.wait,
+    "sweep": World.sweep,
     "finish": World.finish,
 }
 

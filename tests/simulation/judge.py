@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from schemas.index.manifest import BARRIER_PREFIX, barrier_document
+from schemas.index.manifest import BARRIER_PREFIX, barrier_document, newest
 from schemas.records import DocumentChange, Receipt, ReceiptStage
 from tests.support.fake_index import FakeIndex
 from tests.support.oracle import differences, scan_fake
@@ -49,6 +49,7 @@ class Judge:
     marks_race: two writers may plan on one state (two lanes, or a barrier beside a change in another partition). Then
     the slower one may mark a chunk that the newer version lists, until it or the other looks again and takes the mark
     back: for that moment, which is counted in holes, a reader misses a chunk. He never sees one of another version.
+    orphans: objects of writers that died after they had been taken for dead: without a mark until the sweep.
     """
 
     stores: Mapping[str, FakeIndex]
@@ -62,6 +63,7 @@ class Judge:
     ended: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     parked: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     marks_race: bool = False
+    orphans: set[str] = field(default_factory=set)
     looks: int = 0
     holes: int = 0
 
@@ -200,19 +202,23 @@ class Judge:
         """Receipts that readers were held to."""
         return len(self.promised) + len(self.promised_end)
 
-    def verdict(self) -> None:
-        """At rest: raise what is found."""
+    def verdict(self, *, swept: bool) -> None:
+        """At rest: raise what is found. Only what nobody could have known of may wait for the sweep."""
+        orphans = set() if swept else self.orphans
         expected = self.expected()
         for tenant, store in self.stores.items():
             # What a refused version wrote before it was refused stays: a redrive writes the same objects again.
             refused = {(i.document, i.rank) for several in self.inputs.values() for i in several if i.refused}
             scan = scan_fake(store)
+            best = {manifest.id for manifest in newest(scan.manifests).values()}
             listed = {identifier for manifest in scan.live_documents().values() for identifier in manifest.chunk_ids}
+            lost = orphans - best - listed
+            manifests = tuple(manifest for manifest in scan.manifests if manifest.id not in lost)
             chunks = tuple(
-                chunk for chunk in scan.chunks if chunk.id in listed
-                or (chunk.document, self.ranks[chunk.document, store.chunks[chunk.id].chunk.introduced]) not in refused
+                chunk for chunk in scan.chunks if chunk.id not in lost and (chunk.id in listed
+                or (chunk.document, self.ranks[chunk.document, store.chunks[chunk.id].chunk.introduced]) not in refused)
             )  # fmt: skip
-            if found := differences(replace(scan, chunks=chunks), expected[tenant]):
+            if found := differences(replace(scan, manifests=manifests, chunks=chunks), expected[tenant]):
                 raise Broken("\n".join(found[:10]))
         for position, items in self.inputs.items():
             self._accounted(position, items)

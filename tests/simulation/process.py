@@ -46,6 +46,7 @@ class Group:
         """Deal the partitions out anew; each new owner goes on from the committed offset."""
         for member in self.members:
             member.expelled = member is without or not member.alive
+            member.doubted |= member.expelled
         present = [member for member in self.members if not member.expelled]
         dealt: dict[int, list[Place]] = {id(member): [] for member in self.members}
         for at, place in enumerate(broker.places(self.topics)):
@@ -60,7 +61,10 @@ class Group:
 
 @dataclass(eq=False)
 class Process:
-    """One worker. steps: points it may still pass before it is stopped. idle: it waits for records."""
+    """One worker. steps: points it may still pass before it is stopped. idle: it waits for records.
+
+    doubted: it was taken for dead since it took its batch; wrote: ids of the objects that it has written of it.
+    """
 
     name: str
     group: Group
@@ -78,6 +82,8 @@ class Process:
     wake_ms: int = 0
     steps: int = 0
     turn: int = 0
+    doubted: bool = False
+    wrote: set[str] = field(default_factory=set)
     _fiber: Fiber | None = None
 
     def run(self, steps: int) -> None:
@@ -154,7 +160,8 @@ class Process:
                 self.idle, self.steps = True, 0
                 self._breathe()
                 continue
-            self.idle = False
+            self.idle, self.doubted = False, self.expelled
+            self.wrote.clear()
             try:
                 self._fiber.run(loop.settle([record for record in batch if self.group.takes(record)]))
             except Exception as error:

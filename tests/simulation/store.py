@@ -107,9 +107,11 @@ class SimulatedStore:
                 raise PermanentFailure("bad_vector", chunk.id)
             if not np.array_equal(vector, vector_of(chunk.text)):
                 raise Broken(f"{chunk.document}: {chunk.text!r} has the vector of another text")
+        self._process.wrote |= {chunk.id for chunk in chunks}
         self._views[tenant].write_chunks(tenant, chunks, vectors)
 
     def write_manifests(self, tenant: str, manifests: Sequence[Manifest]) -> None:
+        self._process.wrote |= {manifest.id for manifest in manifests}
         self._views[tenant].write_manifests(tenant, manifests)
 
     def retire(
@@ -125,6 +127,12 @@ class SimulatedStore:
 
     def revive(self, tenant: str, chunk_ids: Collection[str], *, anew: bool = False) -> None:
         self._views[tenant].revive(tenant, chunk_ids, anew=anew)
+
+    def documents(self, tenant: str) -> Iterable[tuple[str, str]]:
+        return self._views[tenant].documents(tenant)
+
+    def unfound(self, tenant: str) -> Iterable[Manifest]:
+        return self._views[tenant].unfound(tenant)
 
     def documents_before(self, tenant: str, source: str, barrier: Position) -> Iterable[Manifest]:
         return self._views[tenant].documents_before(tenant, source, barrier)

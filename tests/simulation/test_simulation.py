@@ -165,6 +165,68 @@ FOUND = {
             ("send", "notes", 4),
         ],
     ),
+    "objects of a writer that was taken for dead, wrote on, and died: for the sweep": History(
+        Shape(
+            partitions=3,
+            workers={"capture": 2, "parse": 1, "index": 3, "bulk": 0},
+            batch=4,
+            slice_texts=1,
+            drain=388839571,
+        ),
+        [
+            ("publish", "t", "a", "zeta eta theta iota.\n\nmu nu xi.\n\nkappa lambda."),
+            ("run", 6, 40),
+            ("run", 3, 4),
+            ("expel", 3),
+            ("run", 3, 1),
+            ("publish", "t", "a", "kappa lambda.\n\nzeta eta theta iota.\n\nmu nu xi."),
+            ("run", 0, 60),
+            ("run", 3, 1),
+            ("run", 4, 40),
+            ("run", 3, 10),
+            ("fault", 3, "dies", 2, 1),
+            ("run", 3, 2),
+        ],
+    ),
+    "a version that two write, superseded while the slower one wrote its objects again": History(
+        Shape(
+            partitions=2,
+            workers={"capture": 2, "parse": 2, "index": 3, "bulk": 1},
+            batch=8,
+            slice_texts=1,
+            drain=870710900,
+        ),
+        [
+            (
+                "put",
+                "notes",
+                "0",
+                {
+                    "body": "delta epsilon.\n\nomicron pi rho.\n\nomicron pi rho.\n\n"
+                    "zeta eta theta iota.\n\nomicron pi rho.",
+                    "category": "birds",
+                },
+            ),
+            ("send", "notes", 1),
+            ("connect", "notes", 5),
+            ("send", "notes", 4),
+            ("put", "notes", "0", {"body": "", "title": None}),
+            ("connect", "notes", 2),
+            ("publish", "t", "a", None),
+            ("put", "notes", "1", {"body": "mu nu xi.\n\nmu nu xi.", "category": None, "readers": ["a", "b"]}),
+            ("delete", "notes", "1"),
+            ("run", 0, 8),
+            ("send", "notes", 3),
+            ("run", 4, 8),
+            ("send", "notes", 2),
+            ("expel", 0),
+            ("run", 7, 1),
+            ("wait", 1),
+            ("run", 7, 5),
+            ("put", "notes", "0", {"body": "omicron pi rho.", "title": "Ibis"}),
+            ("put", "notes", "1", {"title": "Ibis", "readers": ["a", "b"]}),
+        ],
+    ),
 }
 """Histories that found something once, and that some thousand others may miss."""
 

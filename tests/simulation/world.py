@@ -20,6 +20,7 @@ from schemas.codec import DecodeError
 from schemas.records import DocumentChange, Embedding, Event, Operation, Origin, Position, Receipt, Upload, document_key
 from streams.ports import Inbound, Vector
 from streams.steps.capture import EPOCH_HEADER
+from streams.steps.sweep import sweep
 from tests.simulation.broker import Broker
 from tests.simulation.codec import RememberingCodec
 from tests.simulation.judge import Accepted, Broken, Judge, Rank
@@ -85,7 +86,7 @@ class World:
             self.groups["index"].takes = lambda record: not _bulk(record)
         self._ranks: dict[str, Rank] = {}
         self._junk: list[str] = []
-        self.counts = {"deaths": 0, "embedded": 0, "rebalances": 0, "runs": 0}
+        self.counts = {"deaths": 0, "embedded": 0, "rebalances": 0, "runs": 0, "swept": 0}
         for stage, group in self.groups.items():
             for number in range(shape.workers[stage]):
                 group.members.append(self._process(stage, f"{stage}-{number}"))
@@ -226,6 +227,8 @@ class World:
     def _ended(self, process: Process) -> None:
         """A worker died: another of its name takes its place, from the committed offsets."""
         self.counts["deaths"] += 1
+        if process.doubted:
+            self.judge.orphans |= process.wrote
         group = process.group
         stage = next(stage for stage, found in self.groups.items() if found is group)
         group.members[group.members.index(process)] = self._process(stage, process.name)
@@ -261,9 +264,22 @@ class World:
         else:
             raise Broken(f"no rest after {most} steps: lag {self._lag()}")
         self._settle_junk()
-        self.judge.verdict()
+        self.judge.verdict(swept=False)
+        self.sweep()
+        self.judge.verdict(swept=True)
         self._same_as_tables()
         self.counts["holes"] = self.judge.holes
+
+    def sweep(self) -> None:
+        """The sweep runs, at once, whatever the workers are amid."""
+        for tenant, store in self.stores.items():
+
+            def look(_: str, document: str, tenant: str = tenant) -> None:
+                self.judge.look(tenant, document)
+
+            view = FakeIndex(store.chunks, store.stored, store.superseded, after_effect=look)
+            view.of_document = store.of_document
+            self.counts["swept"] += sweep(tenant, index=view, at_ms=self.ms)
 
     def close(self) -> None:
         """End every worker, so that its thread is free for the next history."""

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from schemas.index.manifest import Manifest, barrier_document
+from schemas.index.manifest import BARRIER_PREFIX, Manifest, barrier_document
 from schemas.records import Position
 from streams.core.versions import NewChunk, StoredChunk
 from streams.ports import PermanentFailure, Vector
@@ -116,6 +116,16 @@ class FakeIndex:
             if identifier in self.chunks:
                 self.chunks[identifier].retired = False
                 self.after_effect("revived", self.chunks[identifier].chunk.document)
+
+    def documents(self, tenant: str) -> Iterable[tuple[str, str]]:
+        self.before_call("documents")
+        held = [(item.chunk.document, item.chunk.source) for item in self.chunks.values() if not item.retired]
+        told = [(m.document, m.origin.source) for i, m in self.stored.items() if i not in self.superseded]
+        return [(document, source) for document, source in told + held if not document.startswith(BARRIER_PREFIX)]
+
+    def unfound(self, tenant: str) -> Iterable[Manifest]:
+        self.before_call("unfound")
+        return ()
 
     def documents_before(self, tenant: str, source: str, barrier: Position) -> Iterable[Manifest]:
         seen: set[str] = set()

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from weaviate.exceptions import WeaviateConnectionError
 
-from streams.adapters.weaviate_index import _call
+from streams.adapters.weaviate_calls import call
 from streams.ports import TemporaryFailure
 
 
@@ -27,4 +27,4 @@ def test_a_store_that_dies_under_a_call_is_waited_for(error: Exception) -> None:
         raise error
 
     with pytest.raises(TemporaryFailure):
-        _call(ask)
+        call(ask)
