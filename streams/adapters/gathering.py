@@ -8,7 +8,7 @@ acknowledged take by take, and a live change is never kept waiting for more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -44,14 +44,14 @@ R = TypeVar("R", bound=Taken)
 
 @dataclass
 class Gathering(Generic[T]):
-    """Joins takes. record: of an item of a take. ends: asks the broker for the next offset of each partition.
+    """Joins takes. record: of an item of a take. ends: the next offset of each partition, as last told.
 
     most: records of one gathering; with `take` or less nothing is ever gathered.
     """
 
     takes: AsyncIterator[Sequence[T]]
     record: Callable[[T], Taken]
-    ends: Callable[[Sequence[Partition]], Awaitable[Mapping[Partition, int]]]
+    ends: Callable[[Sequence[Partition]], Mapping[Partition, int]]
     take: int
     most: int
     patience_s: float = PATIENCE_S
@@ -69,7 +69,7 @@ class Gathering(Generic[T]):
         if self.most <= self.take:
             return found
         reached = self._reached(found)
-        ends = await self.ends(list(reached))
+        ends = self.ends(list(reached))
         if sum(max(0, ends.get(place, 0) - 1 - offset) for place, offset in reached.items()) < self.take:
             return found
         while self._has_room(found) and self._behind(found, ends):

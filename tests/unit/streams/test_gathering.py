@@ -26,7 +26,7 @@ def gathered(takes: Sequence[Sequence[Record]], end: int, *, take: int = 2, most
         for found in takes:
             yield found
 
-    async def ends(places: Sequence[Partition]) -> Mapping[Partition, int]:
+    def ends(places: Sequence[Partition]) -> Mapping[Partition, int]:
         return dict.fromkeys(places, end)
 
     async def play() -> list[list[int]]:
@@ -69,7 +69,7 @@ def test_a_broker_that_counts_what_is_no_record_is_not_waited_for_for_ever() -> 
             yield [Record(0)]
             await asyncio.Event().wait()
 
-        async def ends(places: Sequence[Partition]) -> Mapping[Partition, int]:
+        def ends(places: Sequence[Partition]) -> Mapping[Partition, int]:
             return dict.fromkeys(places, 9)
 
         made = Gathering(source(), lambda record: record, ends, take=1, most=10, patience_s=0.01)
