@@ -46,13 +46,13 @@ class Group:
         """Deal the partitions out anew; each new owner goes on from the committed offset."""
         for member in self.members:
             member.expelled = member is without or not member.alive
-            member.doubted |= member.expelled
         present = [member for member in self.members if not member.expelled]
         dealt: dict[int, list[Place]] = {id(member): [] for member in self.members}
         for at, place in enumerate(broker.places(self.topics)):
             if present:
                 dealt[id(present[at % len(present)])].append(place)
         for member in self.members:
+            member.doubted |= member.expelled or bool(member.positions.keys() - set(dealt[id(member)]))
             kept = {place: member.positions[place] for place in dealt[id(member)] if place in member.positions}
             member.positions = {
                 place: kept.get(place, broker.committed.get((self.name, place), 0)) for place in dealt[id(member)]
@@ -63,7 +63,8 @@ class Group:
 class Process:
     """One worker. steps: points it may still pass before it is stopped. idle: it waits for records.
 
-    doubted: it was taken for dead since it took its batch; wrote: ids of the objects that it has written of it.
+    doubted: since it took its batch it was taken for dead, or lost a partition; what it holds may be another's by now,
+    done and acknowledged. wrote: ids of the objects that it has written of it.
     """
 
     name: str

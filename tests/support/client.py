@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
+import psutil
 
 T = TypeVar("T")
 
@@ -20,7 +21,8 @@ T = TypeVar("T")
 def eventually(check: Callable[[], T], within_s: float = 30.0, *, every_s: float = 0.1) -> T:
     """What `check` returns once it neither raises AssertionError nor returns False.
 
-    The last failure is raised when the time is up; anything else that `check` raises, at once.
+    The last failure is raised when the time is up; anything else that `check` raises, at once. A process that ended
+    while `check` looked at it is no failure yet: another one may be there the next time.
     """
     deadline = time.monotonic() + within_s
     while True:
@@ -31,6 +33,8 @@ def eventually(check: Callable[[], T], within_s: float = 30.0, *, every_s: float
             failure = AssertionError(f"not within {within_s:g} s: {getattr(check, '__name__', 'the check')}")
         except AssertionError as error:
             failure = error
+        except psutil.Error as error:
+            failure = AssertionError(f"a process was gone, or not waited for yet: {error}")
         if time.monotonic() > deadline:
             raise failure
         time.sleep(every_s)
