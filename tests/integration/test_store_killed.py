@@ -7,10 +7,10 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,10 @@ from streams.ports import TemporaryFailure
 from tests.integration.servers import RealServer
 
 TENANT = "tenant_a"
-MOST_KILLS = 60
+MOST_KILLS = 40
+AT_ONCE = 3
+"""Batches of each kind written side by side: what one kill tears."""
+
 DIMENSION = 8
 WITHIN_S = 60.0
 
@@ -101,37 +104,34 @@ def not_found(collection: Any, held: dict[str, dict[str, Any]], names: tuple[str
     return missing
 
 
-def killed_in(server: RealServer, write: Callable[[], None], after_s: float) -> bool:
-    """Kill the store so long after a write began, and start it again; True if the write failed."""
-    failed: list[TemporaryFailure] = []
-
-    def run() -> None:
-        try:
-            write()
-        except TemporaryFailure as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    time.sleep(after_s)
-    server.kill()
-    server.start()
-    thread.join(WITHIN_S)
-    assert not thread.is_alive()
-    return bool(failed)
+def killed_in(server: RealServer, index: WeaviateIndex, writes: Sequence[Callable[[], None]], after_s: float) -> bool:
+    """Kill the store so long after these writes began, and start it again; True if one of them failed."""
+    with ThreadPoolExecutor(len(writes)) as pool:
+        under_way = [pool.submit(write) for write in writes]
+        time.sleep(after_s)
+        server.kill()
+        server.start()
+        failed = [write.exception(WITHIN_S) for write in under_way]
+    assert all(error is None or isinstance(error, TemporaryFailure) for error in failed), failed
+    # It says that it is ready before it knows its collections.
+    again(partial(index.manifests, TENANT, ["none"], []))
+    again(partial(index.unretired, TENANT, ["none"]))
+    return any(failed)
 
 
-def again(write: Callable[[], None]) -> None:
+def again(call: Callable[[], object]) -> None:
     """As the loop of a stage does: the same once more, until the store takes it."""
     deadline = time.monotonic() + WITHIN_S
     while True:
         try:
-            return write()
+            call()
+            return
         except TemporaryFailure:
             assert time.monotonic() < deadline
             time.sleep(0.2)
 
 
+@pytest.mark.timeout(600, func_only=True)
 def test_a_write_that_the_store_died_in_is_whole_when_it_is_written_again(
     server: RealServer, client: WeaviateClient
 ) -> None:
@@ -142,43 +142,45 @@ def test_a_write_that_the_store_died_in_is_whole_when_it_is_written_again(
     index = WeaviateIndex(client, generation)
     chunks = client.collections.use(generation.chunks).with_tenant(TENANT)
     manifests = client.collections.use(generation.manifests).with_tenant(TENANT)
-    index.write_chunks(TENANT, *a_batch(0)[::2])
-    index.write_manifests(TENANT, a_batch(0)[1])
+    new, versions, vectors = a_batch(0)
+    index.write_chunks(TENANT, new[:1], vectors)
+    began = time.monotonic()
+    index.write_chunks(TENANT, new, vectors)
+    took = time.monotonic() - began
+    index.write_manifests(TENANT, versions)
     torn_chunks: set[str] = set()
     torn_manifests: set[str] = set()
-    for round_ in range(1, MOST_KILLS):
-        new, versions, vectors = a_batch(round_)
-        write_chunks = partial(index.write_chunks, TENANT, new, vectors)
-        write_manifests = partial(index.write_manifests, TENANT, versions)
-        if torn_chunks:
-            again(write_chunks)
-            failed = killed_in(server, write_manifests, rng.uniform(0.0, 0.03))
-            missing = not_found(manifests, rows(manifests), MANIFEST_FILTERS)
-            assert failed or not missing, "a write that did not fail left these half written"
-            torn_manifests = set().union(*missing.values())
-            assert {manifest.id for manifest in index.unfound(TENANT)} == torn_manifests
-        else:
-            failed = killed_in(server, write_chunks, rng.uniform(0.0, 0.03))
-            missing = not_found(chunks, rows(chunks), CHUNK_FILTERS)
-            assert failed or not missing, "a write that did not fail left these half written"
-            if unmarked := missing.get("retired"):
-                torn_chunks = set().union(*missing.values())
-                index.revive(TENANT, unmarked)
-                assert not_found(chunks, rows(chunks), ("retired",)) == {"retired": unmarked}, "this store is safer"
-                index.revive(TENANT, unmarked, anew=True)
-                assert not_found(chunks, rows(chunks), ("retired",)) == {}
-        again(write_chunks)
-        again(write_manifests)
-        if torn_manifests:
+    for kill in range(1, MOST_KILLS):
+        writes: list[Callable[[], None]] = []
+        for number in range(AT_ONCE):
+            new, versions, vectors = a_batch(kill * AT_ONCE + number)
+            writes.append(partial(index.write_chunks, TENANT, new, vectors))
+            writes.append(partial(index.write_manifests, TENANT, versions))
+        # Side by side they take longer than one alone.
+        failed = killed_in(server, index, writes, rng.uniform(0.0, AT_ONCE * took))
+        missing = not_found(chunks, rows(chunks), CHUNK_FILTERS)
+        missing_manifests = set().union(*not_found(manifests, rows(manifests), MANIFEST_FILTERS).values())
+        assert failed or not (missing or missing_manifests), "no write failed, and these are half written"
+        assert {manifest.id for manifest in index.unfound(TENANT)} == missing_manifests
+        torn_manifests |= missing_manifests
+        if unmarked := missing.get("retired"):
+            torn_chunks |= set().union(*missing.values())
+            index.revive(TENANT, unmarked)
+            assert not_found(chunks, rows(chunks), ("retired",)) == {"retired": unmarked}, "this store is safer"
+            index.revive(TENANT, unmarked, anew=True)
+            assert not_found(chunks, rows(chunks), ("retired",)) == {}
+        for write in writes:
+            again(write)
+        if torn_chunks and torn_manifests:
             break
-    assert torn_chunks, f"no kill of {round_} left a chunk half written"
-    assert torn_manifests, f"no kill of {round_} left a manifest half written"
+    assert torn_chunks, f"no kill of {kill} left a chunk half written"
+    assert torn_manifests, f"no kill of {kill} left a manifest half written"
 
     assert list(index.unfound(TENANT)) == []
     assert not_found(chunks, rows(chunks), CHUNK_FILTERS) == {}
     assert not_found(manifests, rows(manifests), MANIFEST_FILTERS) == {}
     held = list(chunks.iterator(include_vector=[VECTOR]))
-    assert len(held) == 100 * (round_ + 1)
+    assert len(held) == 100 * (1 + kill * AT_ONCE)
     for item in held:
         if str(item.uuid) in torn_chunks:
             nearest = chunks.query.near_vector(item.vector[VECTOR], target_vector=VECTOR, limit=1).objects
