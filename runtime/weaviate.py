@@ -59,7 +59,7 @@ def _send_batches_once(client: WeaviateClient) -> None:
     connection: Any = client._connection
     send = connection.grpc_batch_objects
 
-    def once(request: Any, timeout: float, max_retries: float) -> Any:
-        return send(request=request, timeout=timeout, max_retries=min(max_retries, -1))
+    def once(**asked: Any) -> Any:
+        return send(**asked | {"max_retries": -1})
 
     connection.grpc_batch_objects = once

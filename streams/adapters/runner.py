@@ -256,7 +256,7 @@ def _ends(app: faust.App, places: Sequence[Partition]) -> dict[Partition, int]:
     """The next offset of each partition as the broker told it with the last records; none of one taken away.
 
     It is not asked anew: its answer would come behind the fetch that waits on the same connection for the next record,
-    up to half a second later, and each live change would wait for that.
+    up to a second and a half later, and each live change would wait for that.
     """
     found: dict[Partition, int] = {}
     for place in places:
