@@ -5,6 +5,7 @@ Before this: `schemas/catalog.py`. Lag never comes from a worker: a dead worker 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,13 @@ from confluent_kafka.admin import (
 )
 
 from schemas.catalog import Topic
+
+_COORDINATOR_MOVES = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
+_AGAIN_S = 0.2
 
 
 class BrokerUnavailable(Exception):
@@ -216,14 +224,22 @@ class Topics:
 
         Raises BrokerUnavailable.
         """
-        try:
-            self._admin.delete_consumer_groups([group], request_timeout=self._timeout_s)[group].result(self._timeout_s)
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.NON_EMPTY_GROUP:
-                return False
-            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-                raise BrokerUnavailable(f"group {group} was not deleted: {error.args[0].str()}") from error
-        return True
+        until = time.monotonic() + self._timeout_s
+        while True:
+            asked = self._admin.delete_consumer_groups([group], request_timeout=self._timeout_s)[group]
+            try:
+                asked.result(self._timeout_s)
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code == KafkaError.NON_EMPTY_GROUP:
+                    return False
+                if code in _COORDINATOR_MOVES and time.monotonic() < until:
+                    # A broker that has just begun makes its coordinators when they are first asked for.
+                    time.sleep(_AGAIN_S)
+                    continue
+                if code != KafkaError.GROUP_ID_NOT_FOUND:
+                    raise BrokerUnavailable(f"group {group} was not deleted: {error.args[0].str()}") from error
+            return True
 
     def count_data(self, lag: GroupLag, *, most: int = 1000) -> int:
         """How many data records a partition's lag holds: transaction markers and compacted gaps do not count.

@@ -74,7 +74,9 @@ def index_parts(
     standing = generations.standing(client)
     logs: dict[str, KafkaVectorLog] = {}
 
-    def step(target: Generation, tells: Outbox, vectors: KafkaVectorLog) -> IndexStep:
+    def step(
+        target: Generation, tells: Outbox, vectors: KafkaVectorLog, leading: Generation | None = None
+    ) -> IndexStep:
         return IndexStep(
             codec=codec,
             index=WeaviateIndex(client, target),
@@ -85,6 +87,7 @@ def index_parts(
             generation=target.name,
             parameters=generations.parameters_of(target),
             vector_log=vectors,
+            leading=WeaviateIndex(client, leading) if leading else None,
             lane=lane,
             name=name,
         )
@@ -115,7 +118,7 @@ def index_parts(
         same = target.model == standing.live_generation.model
         vectors = vectors_of(target, Patience(_HISTORY_S, _OTHERS_S if same else 0.0))
         mine = quiet(vectors)
-        made = step(target, mine, vectors)
+        made = step(target, mine, vectors, standing.live_generation)
     else:
         target, joining = standing.live_generation, standing.joining(clock.now_ms())
         made = step(target, outbox, vectors_of(target))

@@ -74,7 +74,8 @@ class Rebuild:
         """Make a new generation with this model and this program's chunker. Raises EmbeddingMisconfigured."""
         there = generations.standing(self.client)
         salt, made = 1, generations.wanted_generation(embedding)
-        while made.name in there.generations:
+        # What an earlier generation of the name had read, this one has not: a prune may have died before it forgot it.
+        while made.name in there.generations or not self.broker.delete_group(side_group(made.name)):
             salt += 1
             made = generations.wanted_generation(embedding, salt=str(salt))
         generations.create(self.client, made, made_ms=self.now_ms())
@@ -141,7 +142,7 @@ class Rebuild:
             raise RebuildRefused(f"there is no generation {name}: there are {', '.join(sorted(there.generations))}")
         group = side_group(name)
         self._until(
-            lambda: None if self.broker.delete_group(group) else sorted(self.broker.members(group)),
+            lambda: None if self.broker.delete_group(group) else sorted(self.broker.members(group)) or ["it has left"],
             60.0,
             "its worker to end",
             f"{name} is deleted; its group {group} still has members, and is left",

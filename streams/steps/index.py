@@ -59,8 +59,9 @@ class IndexStep:
     """Step of the stage `index`. generation names the collections the store writes to.
 
     lane: only its records are handled, the others are passed over unread; None: all are (a rebuild).
-    vector_log: asked for vectors that the index does not hold. slice_texts: as in Batch. group_bytes: of a batch, so
-    much is worked on at once. spare is the step's own.
+    vector_log: asked for vectors that the index does not hold. leading: for a generation that is fed beside it, the
+    live one; it has read further, and versions that it knows to be over are not embedded here. slice_texts: as in
+    Batch. group_bytes: of a batch, so much is worked on at once. spare is the step's own.
     """
 
     codec: Codec
@@ -72,6 +73,7 @@ class IndexStep:
     generation: str
     parameters: ChunkingParameters = field(default_factory=ChunkingParameters)
     vector_log: VectorLog | None = None
+    leading: IndexStore | None = None
     lane: Lane | None = None
     slice_texts: int = _SLICE_TEXTS
     group_bytes: int = _GROUP_BYTES
@@ -168,6 +170,8 @@ class IndexStep:
             for document, found in by_document.items()
             if (plan := self._plan(found, known.get(document), raised)) is not None
         }
+        for document in self._over(tenant, plans):
+            del plans[document]
         self._progress(changes, plans, ReceiptStage.CHUNKED)
         written = {document: plan.manifest.position.version for document, plan in plans.items()}
         # Of a document that the index does not know, the only version needs no look: any earlier try planned it alike.
@@ -243,6 +247,24 @@ class IndexStep:
         if known is not None and not live(known, barriers.get(known.origin.source)):
             known = replace(known, spans=())  # its chunks are retired, or will be
         return plan_document(alive, known, self.parameters)
+
+    def _over(self, tenant: str, plans: Mapping[str, DocumentPlan]) -> list[str]:
+        """Documents whose planned version the leading generation has replaced or ended: what did so comes later here.
+
+        A rebuild reads every version that the log still holds, in batches that fall elsewhere, and in both lanes: it
+        would pay for texts that were never indexed.
+        """
+        dear = {document: plan.manifest for document, plan in plans.items() if plan.new}
+        if self.leading is None or not dear:
+            return []
+        stored, raised = self.leading.manifests(tenant, dear, {planned.origin.source for planned in dear.values()})
+        ahead = newest(stored)
+        return [
+            document
+            for document, planned in dear.items()
+            if (document in ahead and ahead[document].position.newer_than(planned.position))
+            or not live(planned, raised.get(planned.origin.source))
+        ]
 
     def _raise_barrier(self, change: DocumentChange) -> None:
         """End every older document of a source: first the barrier, by which readers hide them; then the marks."""

@@ -8,19 +8,17 @@ newly marked. The same table stands in streams/README.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-import psutil
 import pytest
 from weaviate.classes.query import MetadataQuery
 
 from streams import generations
 from tests.support.client import eventually
 from tests.support.counted import CountedStack
-from tests.support.product import Product
+from tests.support.product import Product, no_worker
 from tests.support.quiesce import Receipts
 from tests.support.source import Settled, TableSource, make_source
 
@@ -194,19 +192,6 @@ def test_a_hot_row_is_indexed_once_however_often_it_changed_while_the_worker_sto
     assert (len(indexed), len(superseded)) == (1, HOT_UPDATES - 1)
     # At the model server a worker that starts may also ask for the length of a vector, by a word of its own.
     assert (found.embedded, cost.written, cost.retired) == (1, 1, 1)
-
-
-@contextmanager
-def no_worker(product: Product, name: str) -> Iterator[None]:
-    """The worker does nothing meanwhile, and is then another one: its supervisor starts it anew once it has died."""
-    worker = psutil.Process(product.process(name)["pid"])
-    worker.suspend()
-    eventually(lambda: worker.status() == psutil.STATUS_STOPPED, 10)
-    try:
-        yield
-    finally:
-        worker.kill()
-    product.stack.wait_ready(name, 60, other_than_pid=worker.pid)
 
 
 def depth_of_index(product: Product) -> float:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import httpx
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.stack import Stack
@@ -22,7 +23,7 @@ from schemas.codec import Codec
 from schemas.index.manifest import barrier_document
 from schemas.registry import Registry
 from streams import generations
-from tests.support.client import Client
+from tests.support.client import Client, eventually
 from tests.support.oracle import Scan, scan_weaviate
 
 
@@ -89,3 +90,16 @@ def product_of(stack: Stack) -> Iterator[Product]:
         yield made
     finally:
         made.close()
+
+
+@contextmanager
+def no_worker(product: Product, name: str) -> Iterator[None]:
+    """The worker does nothing meanwhile, and is then another one: its supervisor starts it anew once it has died."""
+    worker = psutil.Process(product.process(name)["pid"])
+    worker.suspend()
+    eventually(lambda: worker.status() == psutil.STATUS_STOPPED, 10)
+    try:
+        yield
+    finally:
+        worker.kill()
+    product.stack.wait_ready(name, 60, other_than_pid=worker.pid)
