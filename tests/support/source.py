@@ -31,6 +31,7 @@ from runtime.topic_tail import TopicTail
 from schemas.records import Receipt, document_key
 from schemas.source import SourceSpec, parse_source
 from tests.support.client import eventually
+from tests.support.connector_threads import threads_of
 from tests.support.oracle import differences
 from tests.support.product import Product
 from tests.support.quiesce import Receipts, quiesce
@@ -182,7 +183,10 @@ class TableSource:
             came = self._changed.wait_for(there, within_s)
             if not came:
                 found = len(self._records) - self._settled
-                raise AssertionError(f"only {found} changes came from the connector; it is now: {self.status()}")
+                threads = threads_of(self.product, self.spec.name)
+                raise AssertionError(
+                    f"only {found} changes came from the connector; it is now: {self.status()}\n{threads}"
+                )
             mine = self._records[self._settled : end()]
         self._settled += len(mine)
         if dead:
