@@ -5,12 +5,14 @@ Before this: `schemas/catalog.py`. Lag never comes from a worker: a dead worker 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
+import stamina
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
@@ -37,7 +39,6 @@ _COORDINATOR_MOVES = (
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 )
-_AGAIN_S = 0.2
 
 
 class BrokerUnavailable(Exception):
@@ -50,6 +51,10 @@ class Applied(StrEnum):
     CREATED = "created"
     CHANGED = "changed"
     KEPT = "kept"
+
+
+def _coordinator_moves(error: Exception) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in _COORDINATOR_MOVES
 
 
 @dataclass(frozen=True)
@@ -215,7 +220,7 @@ class Topics:
             return
         try:
             request = ConsumerGroupTopicPartitions(group, wanted)
-            self._admin.alter_consumer_group_offsets([request])[group].result(self._timeout_s)
+            self._coordinated(lambda: self._admin.alter_consumer_group_offsets([request])[group])
         except KafkaException as error:
             raise BrokerUnavailable(f"the offsets of group {group} were not taken: {error.args[0].str()}") from error
 
@@ -224,22 +229,27 @@ class Topics:
 
         Raises BrokerUnavailable.
         """
-        until = time.monotonic() + self._timeout_s
-        while True:
-            asked = self._admin.delete_consumer_groups([group], request_timeout=self._timeout_s)[group]
-            try:
-                asked.result(self._timeout_s)
-            except KafkaException as error:
-                code = error.args[0].code()
-                if code == KafkaError.NON_EMPTY_GROUP:
-                    return False
-                if code in _COORDINATOR_MOVES and time.monotonic() < until:
-                    # A broker that has just begun makes its coordinators when they are first asked for.
-                    time.sleep(_AGAIN_S)
-                    continue
-                if code != KafkaError.GROUP_ID_NOT_FOUND:
-                    raise BrokerUnavailable(f"group {group} was not deleted: {error.args[0].str()}") from error
-            return True
+        try:
+            self._coordinated(
+                lambda: self._admin.delete_consumer_groups([group], request_timeout=self._timeout_s)[group]
+            )
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.NON_EMPTY_GROUP:
+                return False
+            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                raise BrokerUnavailable(f"group {group} was not deleted: {error.args[0].str()}") from error
+        return True
+
+    def _coordinated(self, ask: Callable[[], Future[Any]]) -> None:
+        """Ask a group's coordinator until it answers: a broker that has just begun makes it when it is asked for.
+
+        Raises KafkaException.
+        """
+        for attempt in stamina.retry_context(
+            on=_coordinator_moves, attempts=None, timeout=self._timeout_s, wait_initial=0.1, wait_max=1.0
+        ):
+            with attempt:
+                ask().result(self._timeout_s)
 
     def count_data(self, lag: GroupLag, *, most: int = 1000) -> int:
         """How many data records a partition's lag holds: transaction markers and compacted gaps do not count.

@@ -71,7 +71,10 @@ class Rebuild:
     _main: tuple[str, ...] = field(default_factory=lambda: tuple(item.group for item in index_stages()))
 
     def start(self, embedding: Embedding) -> Generation:
-        """Make a new generation with this model and this program's chunker. Raises EmbeddingMisconfigured."""
+        """Make a new generation with this model and this program's chunker.
+
+        Raises EmbeddingMisconfigured, BrokerUnavailable.
+        """
         there = generations.standing(self.client)
         salt, made = 1, generations.wanted_generation(embedding)
         # What an earlier generation of the name had read, this one has not: a prune may have died before it forgot it.

@@ -254,8 +254,10 @@ class IndexStep:
         A rebuild reads every version that the log still holds, in batches that fall elsewhere, and in both lanes: it
         would pay for texts that were never indexed.
         """
+        if self.leading is None:
+            return []
         dear = {document: plan.manifest for document, plan in plans.items() if plan.new}
-        if self.leading is None or not dear:
+        if not dear:
             return []
         stored, raised = self.leading.manifests(tenant, dear, {planned.origin.source for planned in dear.values()})
         ahead = newest(stored)

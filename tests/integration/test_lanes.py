@@ -6,8 +6,6 @@ import uuid
 
 import pytest
 
-from connectors.publish import publish_events
-from runtime.producer import ConfirmedProducer
 from schemas.records import Event
 from streams.pipeline import stage
 from tests.support.client import eventually
@@ -36,8 +34,7 @@ def test_live_edits_are_searchable_while_a_bulk_load_waits(product: Product, rec
     events = [
         Event(product.tenant, base, f"load-{at}", text=new_text(f"loadword{at}"), source="load") for at in range(LOAD)
     ]
-    with ConfirmedProducer(product.settings.kafka.bootstrap, client_id="test-lanes") as producer:
-        positions = [item.position for batch in publish_events(producer, product.codec, events) for item in batch]
+    positions = product.publish(events)
     eventually(lambda: waiting(product) > LOAD / 2, 30)
 
     behind = []
@@ -61,8 +58,7 @@ def test_a_document_in_both_lanes_shows_its_newest_version(product: Product, rec
     events = [
         Event(product.tenant, base, f"doc-{at}", text=f"Old text {at} {base}.", source="load") for at in range(201)
     ]
-    with ConfirmedProducer(product.settings.kafka.bootstrap, client_id="test-lanes") as producer:
-        positions = [item.position for batch in publish_events(producer, product.codec, events) for item in batch]
+    positions = product.publish(events)
     positions += [product.client.publish(f"doc-{at}", f"New text {at} {base}.", base) for at in (5, 200)]
 
     quiesce(product, receipts, positions, within_s=120)

@@ -19,9 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from connectors.publish import publish_events
 from deploy.local.apps import code_root
-from runtime.producer import ConfirmedProducer
 from schemas.records import Event, document_key
 from streams.pipeline import side_group, stage
 from tests.support.client import eventually
@@ -233,8 +231,7 @@ def overtake(product: Product, receipts: Receipts, base: str) -> list[str]:
     """Publish a bulk load and edit a part of it while the bulk lane stands still: those texts are never indexed."""
     events = [Event(product.tenant, base, f"o{n}", text=f"Overtaken {n} {base}.", source="load") for n in range(LOAD)]
     with no_worker(product, "index-bulk"):
-        with ConfirmedProducer(product.settings.kafka.bootstrap, client_id="test-rebuild") as producer:
-            positions = [item.position for batch in publish_events(producer, product.codec, events) for item in batch]
+        positions = product.publish(events)
         edits = [product.client.publish(f"o{n}", f"Edited {n} {base}.", base) for n in range(OVERTAKEN)]
         receipts.wait(edits, LONG_S)
     return positions + edits

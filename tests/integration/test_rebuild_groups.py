@@ -73,13 +73,23 @@ def read_all(broker: Topics, generation: Generation) -> None:
     assert has_read(broker, generation)
 
 
+def member_of(bootstrap: str, generation: Generation) -> Consumer:
+    """A member of its group, which has its partitions."""
+    member = Consumer({"bootstrap.servers": bootstrap, "group.id": side_group(generation.name)})
+    member.subscribe(list(DOCUMENTS))
+
+    def has_joined() -> bool:
+        member.poll(0.1)
+        return bool(member.assignment())
+
+    eventually(has_joined, 30)
+    return member
+
+
 def test_a_group_whose_member_leaves_while_it_is_pruned_is_forgotten(client: WeaviateClient, bootstrap: str) -> None:
     made = rebuild_of(client, Topics(bootstrap)).start(EMBEDDING)
     read_all(Topics(bootstrap), made)
-    member = Consumer({"bootstrap.servers": bootstrap, "group.id": side_group(made.name)})
-    member.subscribe(list(DOCUMENTS))
-    eventually(lambda: member.poll(0.1) is not None or bool(member.assignment()), 30)
-    broker = LeavesWhenRefused(bootstrap, member)
+    broker = LeavesWhenRefused(bootstrap, member_of(bootstrap, made))
 
     rebuild_of(client, broker).prune(made.name)
 
@@ -99,10 +109,8 @@ def test_a_generation_does_not_go_on_where_one_of_its_name_had_stopped(client: W
     assert second.name == first.name
     assert not has_read(broker, second)
     generations.remove(client, second.name)
-    member = Consumer({"bootstrap.servers": bootstrap, "group.id": side_group(second.name)})
-    member.subscribe(list(DOCUMENTS))
+    member = member_of(bootstrap, second)
     try:
-        eventually(lambda: member.poll(0.1) is not None or bool(member.assignment()), 30)
         third = rebuild_of(client, broker).start(EMBEDDING)
     finally:
         member.close()

@@ -5,7 +5,7 @@ Before this: the session fixture `stack`. After this: `source.py`, `quiesce.py` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -14,13 +14,16 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from connectors.publish import publish_events
 from deploy.local.stack import Stack
 from runtime.directory import read_demo_key
+from runtime.producer import ConfirmedProducer
 from runtime.settings import load_with_origin
 from runtime.topics import Topics
 from runtime.weaviate import connect
 from schemas.codec import Codec
 from schemas.index.manifest import barrier_document
+from schemas.records import Event
 from schemas.registry import Registry
 from streams import generations
 from tests.support.client import Client, eventually
@@ -70,6 +73,11 @@ class Product:
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
+
+    def publish(self, events: Sequence[Event]) -> list[str]:
+        """Publish events as `thalweg publish` does, many together as a load; their positions."""
+        with ConfirmedProducer(self.settings.kafka.bootstrap, client_id="tests") as producer:
+            return [item.position for batch in publish_events(producer, self.codec, events) for item in batch]
 
     def scan(self, knowledge_base: str, source: str) -> Scan:
         """Everything that the live generation holds of a knowledge base's documents, and the source's barriers."""
