@@ -148,6 +148,9 @@ class Lanes(_Section):
     large_text: int = Field(250_000, ge=1, description="Characters above which a document is bulk: about 300 chunks.")
     burst: int = Field(200, ge=1, description="Changes of one source at once that are still live.")
     per_second: float = Field(20, gt=0, description="Changes of one source a second that stay live.")
+    load_per_second: float = Field(
+        500, gt=0, description="Records of one topic that a capture worker reads in a second; more of a load waits."
+    )
     bulk_nice: int = Field(10, ge=0, le=19, description="By how much a bulk worker gives way to other processes.")
 
 

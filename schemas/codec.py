@@ -11,8 +11,9 @@ import io
 import struct
 import types
 import typing
+from collections.abc import Callable
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol, TypeVar, cast
 
 import fastavro
@@ -63,7 +64,9 @@ class Codec:
     def decode(self, value: bytes, kind: type[R]) -> R:
         """The record of this kind, read with the writer's schema and ours. Raises DecodeError."""
         body = self._body(value, _own_schema(kind.__name__))
-        return cast(R, _build(kind, body))
+        build = _builder(cast(Any, kind))
+        assert build is not None  # noqa: S101  a record is a dataclass
+        return cast(R, build(body))
 
     def decode_any(self, value: bytes) -> dict[str, Any]:
         """A foreign record (a row change) as plain values, read with the writer's schema. Raises DecodeError."""
@@ -97,11 +100,23 @@ def _own_schema(record: str) -> Any:
     return fastavro.parse_schema(avro_schema(record))
 
 
+_SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+@cache
+def _fields(kind: type) -> tuple[str, ...]:
+    """The names of a dataclass's fields; none of another type."""
+    return tuple(item.name for item in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else ()
+
+
 def _plain(value: Any) -> Any:
+    kind: Any = type(value)
+    if kind in _SCALARS:
+        return value
+    if names := _fields(kind):
+        return {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, Enum):
         return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -109,27 +124,42 @@ def _plain(value: Any) -> Any:
     return value
 
 
+Build = Callable[[Any], Any]
+
+
 @cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _builder(kind: Any) -> Build | None:
+    """Makes of a plain value what `kind` wants: nested dataclasses, enums and lists of them. None: it is that already.
 
-
-def _build(kind: Any, value: Any) -> Any:
-    """The value as `kind` wants it: nested dataclasses, enums and lists of them; other values as they are."""
-    if value is None:
-        return None
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+    Looked up once for each type: every record that passes a stage is built and taken apart.
+    """
+    origin = typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
         options = [option for option in typing.get_args(kind) if option is not type(None)]
-        return _build(options[0], value) if len(options) == 1 else value
-    if typing.get_origin(kind) is list and isinstance(value, list):
-        (item,) = typing.get_args(kind)
-        return [_build(item, entry) for entry in value]
+        return _builder(options[0]) if len(options) == 1 else None
+    if origin is list:
+        item = _builder(typing.get_args(kind)[0])
+        return None if item is None else partial(_each, item)
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind(value)
+        return kind
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = _hints(kind)
-        return kind(**{name: _build(hints[name], entry) for name, entry in value.items() if name in hints})
-    return value
+        fields = {name: _builder(hint) for name, hint in typing.get_type_hints(kind).items()}
+        return partial(_made, kind, fields)
+    return None
+
+
+def _each(item: Build, values: Any) -> Any:
+    return [entry if entry is None else item(entry) for entry in values] if isinstance(values, list) else values
+
+
+def _made(kind: type, fields: dict[str, Build | None], values: dict[str, Any]) -> Any:
+    return kind(
+        **{
+            name: entry if entry is None or (build := fields[name]) is None else build(entry)
+            for name, entry in values.items()
+            if name in fields
+        }
+    )
 
 
 assert all(dataclasses.is_dataclass(kind) for kind in RECORD_TYPES.values())  # noqa: S101

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from schemas.headers import Headers, last_header
+
 LANE_HEADER = "thalweg.lane"
 """Header of a record of `documents`; on a record of `events` it is the publisher's word, which capture takes over."""
 
@@ -19,9 +21,9 @@ class Lane(StrEnum):
     BULK = "bulk"
 
     @staticmethod
-    def named(header: str | None) -> Lane:
-        """The lane that a header's value names."""
-        return Lane.BULK if header == Lane.BULK else Lane.LIVE
+    def of(headers: Headers) -> Lane:
+        """The lane of a record with these headers."""
+        return Lane.BULK if last_header(headers, LANE_HEADER) == Lane.BULK else Lane.LIVE
 
     @property
     def header(self) -> tuple[str, bytes]:

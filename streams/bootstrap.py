@@ -72,6 +72,11 @@ class _Given:
     instance: str
     generation: str | None
 
+    @property
+    def lane(self) -> Lane | None:
+        """The only one that is read; a side worker reads all, for its group is the generation's only one."""
+        return self.declared.lane if self.generation is None else None
+
 
 def work(name: str, settings: Settings, *, instance: str | None = None, generation: str | None = None) -> None:
     """Run one worker of a stage until a signal ends it. instance: its name in the group, the same after a restart.
@@ -95,7 +100,8 @@ def work(name: str, settings: Settings, *, instance: str | None = None, generati
         timeout_s=settings.kafka.request_timeout_s,
     ) as producer:
         outbox = KafkaOutbox(producer, codec, stage=name)
-        parts = _PARTS[name](_Given(declared, settings, codec, outbox, counters, instance, generation))
+        given = _Given(declared, settings, codec, outbox, counters, instance, generation)
+        parts = _PARTS[name](given)
         lately = recent_letters(settings, name)
         now_s = time.monotonic()
         budget = LetterBudget.after(
@@ -127,6 +133,8 @@ def work(name: str, settings: Settings, *, instance: str | None = None, generati
             instance=instance,
             # One that is started for a while must not be missed for a session's time once it is gone.
             lasting=declared.lasting and generation is None,
+            lane=given.lane,
+            per_second=settings.lanes.load_per_second if declared.row_changes else None,
         )
         assignment = Assignment()
         assignment.follow(app)
@@ -234,8 +242,7 @@ def _index(given: _Given) -> _Parts:
         instance=given.instance,
         generation=given.generation,
         end=_end_cleanly,
-        # A side worker reads all lanes: its group is the generation's only one.
-        lane=given.declared.lane if given.generation is None else None,
+        lane=given.lane,
         name=given.declared.name,
     )
     return _Parts(made.step, given.declared.reads, [made.close], made.outbox)

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.headers import last_header
 from schemas.index.manifest import Manifest
 from schemas.lanes import Lane
 from schemas.records import DocumentChange, Embedding, Position, Receipt
@@ -72,10 +73,7 @@ class Inbound:
 
     def header(self, name: str) -> str | None:
         """The last header of this name, as text."""
-        for key, value in reversed(self.headers):
-            if key == name:
-                return (value or b"").decode("utf-8", "replace")
-        return None
+        return last_header(self.headers, name)
 
 
 class Step(Protocol):

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from streams.core.reading import Partition
+
 MOST_BYTES = 32 * 1024 * 1024
 """Of values held at once; a single record may be larger."""
 
@@ -20,7 +22,8 @@ PATIENCE_S = 20.0
 more, and what the broker counts may be no record (a marker).
 """
 
-Partition = tuple[str, int]
+_LOOK_S = 0.02
+"""So often a gathering that waits looks whether the reader has passed over the rest."""
 
 
 class Taken(Protocol):
@@ -46,7 +49,8 @@ R = TypeVar("R", bound=Taken)
 class Gathering(Generic[T]):
     """Joins takes. record: of an item of a take. ends: the next offset of each partition, as last told.
 
-    most: records of one gathering; with `take` or less nothing is ever gathered.
+    most: records of one gathering; with `take` or less nothing is ever gathered. to_come: how many records may still
+    come from behind an offset of a partition to before an end: the reader knows which are not for this worker.
     """
 
     takes: AsyncIterator[Sequence[T]]
@@ -54,6 +58,7 @@ class Gathering(Generic[T]):
     ends: Callable[[Sequence[Partition]], Mapping[Partition, int]]
     take: int
     most: int
+    to_come: Callable[[Partition, int, int], int]
     patience_s: float = PATIENCE_S
     _coming: asyncio.Future[Sequence[T]] | None = field(default=None)
 
@@ -70,15 +75,19 @@ class Gathering(Generic[T]):
             return found
         reached = self._reached(found)
         ends = self.ends(list(reached))
-        if sum(max(0, ends.get(place, 0) - 1 - offset) for place, offset in reached.items()) < self.take:
+        if sum(self.to_come(place, offset, ends.get(place, 0)) for place, offset in reached.items()) < self.take:
             return found
-        while self._has_room(found) and self._behind(found, ends):
-            self._coming = self._ask()
-            done, _ = await asyncio.wait({self._coming}, timeout=self.patience_s)
-            if not done or self._coming.exception() is not None:
-                break  # what comes of it is looked at when the next one is asked for
+        waited_s = 0.0
+        while self._has_room(found) and self._behind(found, ends) and waited_s < self.patience_s:
+            self._coming = self._coming or self._ask()
+            done, _ = await asyncio.wait({self._coming}, timeout=_LOOK_S)
+            if not done:
+                waited_s += _LOOK_S  # the rest may be passed over and never come
+                continue
+            if self._coming.exception() is not None:
+                break  # it is looked at when the next one is asked for
             found += self._coming.result()
-            self._coming = None
+            self._coming, waited_s = None, 0.0
         return found
 
     def _ask(self) -> asyncio.Future[Sequence[T]]:
@@ -92,7 +101,7 @@ class Gathering(Generic[T]):
 
     def _behind(self, items: Sequence[T], ends: Mapping[Partition, int]) -> bool:
         reached = self._reached(items)
-        return any(reached.get(place, -1) + 1 < end for place, end in ends.items())
+        return any(self.to_come(place, reached.get(place, -1), end) for place, end in ends.items())
 
     def _has_room(self, items: Sequence[T]) -> bool:
         records = [self.record(item) for item in items]

@@ -24,11 +24,14 @@ from mode import CrashingSupervisor
 
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from schemas.lanes import Lane
 from schemas.registry import RegistryUnavailable
-from streams.adapters.gathering import Gathering, Partition, units
+from streams.adapters.fair_reading import read_fairly
+from streams.adapters.gathering import Gathering, units
 from streams.core.budget import LetterBudget
 from streams.core.letters import Place
 from streams.core.outcomes import PASSED_OVER, Done, Outcome, Rejected, Retry
+from streams.core.reading import Partition
 from streams.ports import Inbound, Misconfigured, PermanentFailure, Step, TemporaryFailure
 
 log = structlog.get_logger()
@@ -198,8 +201,13 @@ def build_app(
     within_s: float,
     instance: str,
     lasting: bool,
+    lane: Lane | None = None,
+    per_second: float | None = None,
 ) -> faust.App:
-    """The Faust app that reads these topics for this group. `run` starts it. lookahead: as Stage.lookahead."""
+    """The Faust app that reads these topics for this group. `run` starts it. lookahead, lane: as Stage has them.
+
+    per_second: records of one topic that it reads at most; None: as many as come.
+    """
     # One that does not keep its place is missed until its session ends; it holds no model and never stalls for long.
     session_s = settings.stage.session_timeout_s if lasting else min(10.0, settings.stage.session_timeout_s)
     datadir = settings.home / "faust" / instance  # nothing of ours lies there, but Faust wants it
@@ -227,12 +235,18 @@ def build_app(
         stream_buffer_maxsize=max(32, min(batch, 128)),
         stream_wait_empty=False,
     )
+    to_come = read_fairly(app, None if lane is None else lambda headers: Lane.of(headers) is lane, per_second)
     channel = app.topic(*topics, key_serializer="raw", value_serializer="raw", allow_empty=True)
 
     async def read(stream: Any) -> None:
         takes = stream.noack_take(batch, within=within_s)
         gathering: Gathering[Any] = Gathering(
-            takes, lambda event: event.message, lambda places: _ends(app, places), take=batch, most=lookahead
+            takes,
+            lambda event: event.message,
+            lambda places: _ends(app, places),
+            take=batch,
+            most=lookahead,
+            to_come=to_come,
         )
         while True:
             try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from schemas.codec import Codec
-from schemas.lanes import LANE_HEADER, Lane
+from schemas.lanes import Lane
 from schemas.records import SNAPSHOT_END, DocumentChange, Event, Origin
 from schemas.source import SourceSpec
 from streams.core.changes import (
@@ -124,7 +124,7 @@ class CaptureStep:
             return outcome_of(error)
 
     def _lane(self, record: Inbound, change: DocumentChange) -> Lane:
-        hint = Lane.named(record.header(LANE_HEADER))
+        hint = Lane.of(record.headers)
         return self.lanes.captured(change, hint=hint, at_ms=record.timestamp_ms)
 
     def _event(self, record: Inbound) -> DocumentChange:

@@ -17,7 +17,7 @@ from runtime.embedding.contract import (
 from runtime.metrics import Metrics
 from schemas.codec import Codec, DecodeError
 from schemas.index.manifest import Manifest, barrier_document, live, newest
-from schemas.lanes import LANE_HEADER, Lane
+from schemas.lanes import Lane
 from schemas.records import SNAPSHOT_END, DocumentChange, Operation, Receipt, ReceiptStage
 from streams.core.chunking import ChunkingParameters
 from streams.core.outcomes import PASSED_OVER, Done, Outcome, Rejected, Retry
@@ -95,7 +95,7 @@ class IndexStep:
         outcomes: dict[int, Outcome] = {}
         by_tenant: dict[str, dict[int, DocumentChange]] = defaultdict(dict)
         for at, record in records.items():
-            if self.lane is not None and Lane.named(record.header(LANE_HEADER)) is not self.lane:
+            if self.lane is not None and Lane.of(record.headers) is not self.lane:
                 outcomes[at] = PASSED_OVER
                 continue
             if record.value is None:

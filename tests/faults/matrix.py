@@ -14,6 +14,7 @@ from tests.faults.fault import Fault
 
 FAULTS = (
     Fault(1, "workers killed", workers.killed_three_times),
+    Fault(2, "death after each step of the commit", workers.failpoints),
     Fault(5, "worker stands still beyond its session", workers.standing_still),
     Fault(9, "records that are none", inputs.poison),
     Fault(10, "documents on which the handler fails for ever", inputs.handler_fails),
@@ -26,7 +27,6 @@ FAULTS = (
     Fault(36, "one bad document in a batch of 100", inputs.one_in_a_hundred),
     Fault(38, "the model misbehaves in every way", models.misbehaves, rest_s=120),
     Fault(42, "archives that are bombs", inputs.bombs),
-    Fault(2, "death after each step of the commit", workers.failpoints, tier=2),
     Fault(4, "SIGTERM in the middle", workers.terminated, tier=2),
     Fault(7, "one worker, two, three, one", workers.scaled, tier=2),
     Fault(8, "workers come and go for 40 s", workers.storm, tier=2, rest_s=120),

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from schemas.lanes import LANE_HEADER
 from streams.adapters import gathering
-from streams.adapters.gathering import Gathering, Partition, units
+from streams.adapters.gathering import Gathering, units
+from streams.core.reading import Partition, Passing
+
+plain = Passing[Partition, Any](None, 0).to_come
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,14 @@ class Record:
     topic: str = "documents"
     partition: int = 0
     value: bytes | None = b"v"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the reader looks at."""
+
+    offset: int
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 def gathered(takes: Sequence[Sequence[Record]], end: int, *, take: int = 2, most: int = 100) -> list[list[int]]:
@@ -30,7 +43,7 @@ def gathered(takes: Sequence[Sequence[Record]], end: int, *, take: int = 2, most
         return dict.fromkeys(places, end)
 
     async def play() -> list[list[int]]:
-        made = Gathering(source(), lambda record: record, ends, take=take, most=most)
+        made = Gathering(source(), lambda record: record, ends, take=take, most=most, to_come=plain)
         found = []
         while True:
             try:
@@ -63,6 +76,29 @@ def test_a_gathering_is_bounded() -> None:
     assert gathered(large, end=3, take=1) == [[0], [1], [2]]
 
 
+def test_what_the_reader_passes_over_is_not_waited_for() -> None:
+    """It is told to be passed over while the gathering waits: nothing comes any more, and the rest goes on at once."""
+
+    async def play() -> list[int]:
+        passing = Passing[Partition, Header](lambda headers: not headers, every_s=60)
+        passing.let_through({("documents", 0): [Header(0), Header(1)]}, now=0)
+
+        async def source() -> AsyncIterator[Sequence[Record]]:
+            yield [Record(0), Record(1)]
+            passing.let_through(
+                {("documents", 0): [Header(at, ((LANE_HEADER, b"bulk"),)) for at in range(2, 500)]}, now=0
+            )
+            await asyncio.Event().wait()
+
+        def ends(places: Sequence[Partition]) -> Mapping[Partition, int]:
+            return dict.fromkeys(places, 500)
+
+        made = Gathering(source(), lambda record: record, ends, take=2, most=999, to_come=passing.to_come)
+        return [record.offset for record in await asyncio.wait_for(made.next(), 5)]
+
+    assert asyncio.run(play()) == [0, 1]
+
+
 def test_a_broker_that_counts_what_is_no_record_is_not_waited_for_for_ever() -> None:
     async def play() -> list[int]:
         async def source() -> AsyncIterator[Sequence[Record]]:
@@ -72,7 +108,7 @@ def test_a_broker_that_counts_what_is_no_record_is_not_waited_for_for_ever() -> 
         def ends(places: Sequence[Partition]) -> Mapping[Partition, int]:
             return dict.fromkeys(places, 9)
 
-        made = Gathering(source(), lambda record: record, ends, take=1, most=10, patience_s=0.01)
+        made = Gathering(source(), lambda record: record, ends, take=1, most=10, to_come=plain, patience_s=0.01)
         return [record.offset for record in await asyncio.wait_for(made.next(), 5)]
 
     assert asyncio.run(play()) == [0]

@@ -1,0 +1,177 @@
+"""A flood in one topic holds no other back; a flood in another lane is passed over, and acknowledged all the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from runtime.producer import ConfirmedProducer, Outgoing
+from runtime.topics import Topics
+from schemas.lanes import Lane
+from tests.integration.servers import RealServer
+from tests.support.client import eventually
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+
+FLOOD, FIRST = 8_000, 500
+KILLED_AFTER = 30
+MOST_BEFORE = 2_000
+"""Of the flood, handled between the lone record's publication and its turn. Without turns it is all that is left."""
+
+READER = """
+import asyncio, sys
+from prometheus_client import CollectorRegistry
+from runtime.metrics import declare
+from runtime.settings import load_settings
+from streams.adapters.runner import Loop, build_app, run
+from streams.core.budget import LetterBudget
+from schemas.lanes import Lane
+from streams.core.outcomes import Done
+
+group, lane, per_second, *topics = sys.argv[1:]
+
+class Step:
+    name = "counting"
+    async def handle(self, batch):
+        for record in batch:
+            # On a line of its own: Faust speaks to the terminal, too.
+            print(f"\\n{record.topic} {record.partition} {record.offset}", flush=True)
+        await asyncio.sleep(0.05)
+        return [Done() for _ in batch]
+    async def failed(self, record, outcome):
+        raise AssertionError(outcome)
+
+settings = load_settings()
+loop = Loop(Step(), None, declare(CollectorRegistry()), 1, 1.0, LetterBudget(1, 1), sys.exit)
+run(build_app(group=group, topics=topics, loop=loop, settings=settings, batch=100, lookahead=0,
+              within_s=0.05, instance="one", lasting=False, lane=Lane(lane) if lane else None,
+              per_second=float(per_second) if per_second else None))
+"""
+
+
+def topics_of(bootstrap: str, **partitions: int) -> list[str]:
+    """Makes topics whose names begin so, with so many partitions; their names."""
+    wanted = [NewTopic(f"{name}-{uuid.uuid4().hex}", count) for name, count in partitions.items()]
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # held: its answers end with it
+    for made in admin.create_topics(wanted).values():
+        made.result(30)
+    return [topic.topic for topic in wanted]
+
+
+def start(bootstrap: str, home: Path, group: str, lane: str, per_second: str, *topics: str) -> subprocess.Popen[str]:
+    """A worker that tells each record that it handles: topic, partition, offset."""
+    environment = {**os.environ, "THALWEG_KAFKA__BOOTSTRAP": bootstrap, "THALWEG_HOME": str(home)}
+    command = [sys.executable, "-c", READER, group, lane, per_second, *topics]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait(10)
+
+
+@pytest.fixture
+def reader(kafka_server: RealServer, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """A worker on two topics, the first of which holds a flood."""
+    bootstrap = str(kafka_server.described.address["bootstrap"])
+    flood, lone = topics_of(bootstrap, flood=3, lone=1)
+    with ConfirmedProducer(bootstrap, client_id="test") as producer:
+        producer.send([Outgoing(flood, str(n).encode(), b"v" * 300) for n in range(FLOOD)])
+    process = start(bootstrap, tmp_path, f"count-{flood}", "", "", flood, lone)
+    try:
+        yield process, bootstrap, lone
+    finally:
+        end(process)
+
+
+def test_a_lone_record_waits_for_one_turn_of_a_flood(reader: tuple[subprocess.Popen[str], str, str]) -> None:
+    process, bootstrap, lone = reader
+    assert process.stdout is not None
+    handled = (line.split(" ")[0].strip() for line in process.stdout)
+    flooded = (topic for topic in handled if topic.startswith(("flood-", "lone-")))
+    for _ in range(FIRST):
+        assert next(flooded).startswith("flood-")
+    with ConfirmedProducer(bootstrap, client_id="test") as producer:
+        producer.send([Outgoing(lone, b"key", b"value")])
+
+    before = next(count for count, topic in enumerate(flooded) if topic == lone)
+
+    assert before < MOST_BEFORE
+    left = sum(1 for _, topic in zip(range(FLOOD - FIRST - before), flooded, strict=False) if topic != lone)
+    assert left == FLOOD - FIRST - before, "and nothing of the flood is lost"
+
+
+def test_a_load_comes_at_its_pace_and_others_between(kafka_server: RealServer, tmp_path: Path) -> None:
+    """2,000 at 1,000 a second, but for the first turn, take almost two; no machine is too slow for that."""
+    bootstrap = str(kafka_server.described.address["bootstrap"])
+    load, lone = topics_of(bootstrap, load=3, lone=1)
+    with ConfirmedProducer(bootstrap, client_id="test") as producer:
+        producer.send([Outgoing(load, str(n).encode(), b"v" * 300) for n in range(2_000)])
+        process = start(bootstrap, tmp_path, f"pace-{load}", "", "1000", load, lone)
+        try:
+            assert process.stdout is not None
+            handled = (line.split(" ")[0].strip() for line in process.stdout)
+            topics = (topic for topic in handled if topic in (load, lone))
+            assert next(topics) == load
+            began = time.monotonic()
+            producer.send([Outgoing(lone, b"key", b"value")])
+            order = list(islice(topics, 2_000))
+            took = time.monotonic() - began
+        finally:
+            end(process)
+
+    assert order.count(lone) == 1
+    assert order.index(lone) < 1_500
+    assert took > 1.5
+
+
+def test_records_of_another_lane_are_passed_over_and_acknowledged(kafka_server: RealServer, tmp_path: Path) -> None:
+    """Also by a worker that is killed amid them: no record of its own is skipped, and at the end nothing is left."""
+    bootstrap = str(kafka_server.described.address["bootstrap"])
+    (topic,) = topics_of(bootstrap, documents=3)
+    records = [
+        Outgoing(topic, str(n).encode(), b"v" * 300, (() if n % 100 == 42 else (Lane.BULK.header,)))
+        for n in range(FLOOD)
+    ]
+    with ConfirmedProducer(bootstrap, client_id="test") as producer:
+        mine = {
+            (delivery.partition, delivery.offset)
+            for record, delivery in zip(records, producer.send(records), strict=True)
+            if not record.headers
+        }
+    group, broker = f"live-{topic}", Topics(bootstrap)
+    handled: list[tuple[int, int]] = []
+
+    def read(process: subprocess.Popen[str]) -> Iterator[tuple[int, int]]:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(topic):
+                place = (int(line.split()[1]), int(line.split()[2]))
+                handled.append(place)
+                if place in mine:
+                    yield place
+
+    first = start(bootstrap, tmp_path, group, "live", "", topic)
+    try:
+        seen = list(islice(read(first), KILLED_AFTER))
+    finally:
+        end(first)
+    second = start(bootstrap, tmp_path, group, "live", "", topic)
+    try:
+        again = read(second)
+        while not set(seen) >= mine:
+            seen.append(next(again))
+        eventually(lambda: sum(lag.lag for lag in broker.lag(group, [topic])) == 0, 30)
+    finally:
+        end(second)
+
+    assert len(set(handled)) < FLOOD / 10, "most of the flood went through Faust"
