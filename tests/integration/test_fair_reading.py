@@ -134,6 +134,32 @@ def test_a_load_comes_at_its_pace_and_others_between(kafka_server: RealServer, t
     assert took > 1.5
 
 
+@pytest.mark.parametrize("first_is_its_own", [True, False])
+def test_what_follows_the_very_first_record_of_a_partition_is_acknowledged(
+    kafka_server: RealServer, tmp_path: Path, first_is_its_own: bool
+) -> None:
+    """Offset 0 alone, then a gap: whether the worker takes it, or passes it over before there was more."""
+    bootstrap = str(kafka_server.described.address["bootstrap"])
+    (topic,) = topics_of(bootstrap, documents=1)
+    group, broker = f"live-{topic}", Topics(bootstrap)
+    other = (Lane.BULK.header,)
+
+    def nothing_left() -> bool:
+        return sum(lag.lag for lag in broker.lag(group, [topic])) == 0
+
+    with ConfirmedProducer(bootstrap, client_id="test") as producer:
+        producer.send([Outgoing(topic, b"key", b"value", () if first_is_its_own else other)])
+        process = start(bootstrap, tmp_path, group, "live", "", topic)
+        try:
+            eventually(nothing_left, 30)
+            producer.send([Outgoing(topic, b"key", b"value", other) for _ in range(50)])
+            eventually(nothing_left, 30)
+            producer.send([Outgoing(topic, b"key", b"value")])
+            eventually(nothing_left, 30)
+        finally:
+            end(process)
+
+
 def test_records_of_another_lane_are_passed_over_and_acknowledged(kafka_server: RealServer, tmp_path: Path) -> None:
     """Also by a worker that is killed amid them: no record of its own is skipped, and at the end nothing is left."""
     bootstrap = str(kafka_server.described.address["bootstrap"])
