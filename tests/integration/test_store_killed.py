@@ -119,6 +119,28 @@ def killed_in(server: RealServer, index: WeaviateIndex, writes: Sequence[Callabl
     return any(failed)
 
 
+class Moment:
+    """When to kill: where the last kills were too early (nothing was written) or too late (all was), looks between."""
+
+    def __init__(self, rng: random.Random, latest_s: float) -> None:
+        self._rng, self._latest_s = rng, latest_s
+        self._low, self._high = 0.0, latest_s
+
+    def next(self) -> float:
+        """Seconds after the begin of the writes."""
+        if self._high - self._low < 0.1 * self._latest_s:  # no two writes take equally long
+            self._low, self._high = 0.0, self._latest_s
+        self.chosen = self._rng.uniform(self._low, self._high)
+        return self.chosen
+
+    def learn(self, *, failed: bool, wrote: bool) -> None:
+        """What the kill at this moment found."""
+        if not failed:
+            self._high = self.chosen
+        elif not wrote:
+            self._low = self.chosen
+
+
 def again(call: Callable[[], object]) -> None:
     """As the loop of a stage does: the same once more, until the store takes it."""
     deadline = time.monotonic() + WITHIN_S
@@ -150,15 +172,19 @@ def test_a_write_that_the_store_died_in_is_whole_when_it_is_written_again(
     index.write_manifests(TENANT, versions)
     torn_chunks: set[str] = set()
     torn_manifests: set[str] = set()
+    moment = Moment(rng, AT_ONCE * took)  # side by side they take longer than one alone
+    whole = len(new)
     for kill in range(1, MOST_KILLS):
         writes: list[Callable[[], None]] = []
         for number in range(AT_ONCE):
             new, versions, vectors = a_batch(kill * AT_ONCE + number)
             writes.append(partial(index.write_chunks, TENANT, new, vectors))
             writes.append(partial(index.write_manifests, TENANT, versions))
-        # Side by side they take longer than one alone.
-        failed = killed_in(server, index, writes, rng.uniform(0.0, AT_ONCE * took))
-        missing = not_found(chunks, rows(chunks), CHUNK_FILTERS)
+        failed = killed_in(server, index, writes, moment.next())
+        held = rows(chunks)
+        moment.learn(failed=failed, wrote=len(held) > whole)
+        whole += AT_ONCE * len(new)
+        missing = not_found(chunks, held, CHUNK_FILTERS)
         missing_manifests = set().union(*not_found(manifests, rows(manifests), MANIFEST_FILTERS).values())
         assert failed or not (missing or missing_manifests), "no write failed, and these are half written"
         assert {manifest.id for manifest in index.unfound(TENANT)} == missing_manifests
@@ -179,9 +205,9 @@ def test_a_write_that_the_store_died_in_is_whole_when_it_is_written_again(
     assert list(index.unfound(TENANT)) == []
     assert not_found(chunks, rows(chunks), CHUNK_FILTERS) == {}
     assert not_found(manifests, rows(manifests), MANIFEST_FILTERS) == {}
-    held = list(chunks.iterator(include_vector=[VECTOR]))
-    assert len(held) == 100 * (1 + kill * AT_ONCE)
-    for item in held:
+    stored = list(chunks.iterator(include_vector=[VECTOR]))
+    assert len(stored) == whole
+    for item in stored:
         if str(item.uuid) in torn_chunks:
             nearest = chunks.query.near_vector(item.vector[VECTOR], target_vector=VECTOR, limit=1).objects
             assert [str(found.uuid) for found in nearest] == [str(item.uuid)], "its vector is in no index"
