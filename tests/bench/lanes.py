@@ -176,7 +176,7 @@ def _snapshot(running: Stack, settings: Settings, documents: int) -> Iterator[No
 def _large(running: Stack, settings: Settings, beside: Callable[[str, int], Beside], tell: Tell) -> Large:
     """A document of about ten thousand chunks; its neighbours in every partition are the live edits."""
     run = f"large-{time.time_ns():x}"
-    text = "\n\n".join(throughput.texts(3_600, run))
+    text = "\n\n".join(throughput.texts(1_100, run))
     event = Event(settings.tenant, freshness.BASE, run, text=text)
     codec, following = Codec(Registry(settings.registry.url)), Following()
     tail = follow_receipts(settings.kafka.bootstrap, codec, following, since_ms=now_ms())
