@@ -10,9 +10,10 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from runtime.privacy.policy import Policy
 from schemas.records import AccessEntry
 
 Scope = Literal["ingest", "query", "admin"]
@@ -85,21 +86,28 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class KnowledgeBase:
-    """A knowledge base of a tenant. absent_access: who reads a document without an access list."""
+    """A knowledge base of a tenant. absent_access: who reads a document without an access list.
+
+    policy: what is done with personal data in it.
+    """
 
     tenant: str
     name: str
     absent_access: Literal["everyone", "nobody"] = "everyone"
+    policy: Policy = field(default_factory=Policy)
 
     def entry(self) -> AccessEntry:
         """The record that stores it."""
-        return AccessEntry("base", f"{self.tenant}/{self.name}", json.dumps({"absent_access": self.absent_access}))
+        body = {"absent_access": self.absent_access, "policy": self.policy.to_json()}
+        return AccessEntry("base", f"{self.tenant}/{self.name}", json.dumps(body, sort_keys=True))
 
     @staticmethod
     def from_entry(entry: AccessEntry) -> KnowledgeBase:
         """Back from `entry`."""
         tenant, name = entry.id.split("/", 1)
-        return KnowledgeBase(tenant, name, json.loads(entry.body).get("absent_access", "everyone"))
+        raw = json.loads(entry.body)
+        policy = Policy.from_json(raw.get("policy", {}))
+        return KnowledgeBase(tenant, name, raw.get("absent_access", "everyone"), policy)
 
 
 def new_key() -> str:
