@@ -64,6 +64,7 @@ class SearchResponse(BaseModel):
     position: str | None
     generation: str
     took_ms: float
+    degraded: list[str] = Field(description="Parts that were asked for and left out, as they were away: `rerank`.")
 
 
 class CitationBody(BaseModel):
@@ -90,6 +91,7 @@ class QueryResponse(BaseModel):
     position: str | None
     generation: str
     took_ms: float
+    degraded: list[str] = Field(description="As in a search.")
 
 
 class ChunkBody(BaseModel):

@@ -21,12 +21,13 @@ _MOST_LOOKS = 4
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found. candidates and looks tell how hard it was."""
+    """What a search found. candidates and looks tell how hard it was; degraded names parts that were left out."""
 
     hits: tuple[Hit, ...]
     generation: str
     candidates: int
     looks: int
+    degraded: tuple[str, ...] = ()
 
 
 class Retrieval:

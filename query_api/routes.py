@@ -45,6 +45,7 @@ def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRo
             position=progress.newest(caller.tenant),
             generation=searched.found.generation,
             took_ms=_ms(searched.took_s),
+            degraded=list(searched.found.degraded),
         )
 
     @routes.post("/query", summary="An answer with citations", response_model_exclude_unset=True)
@@ -59,6 +60,7 @@ def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRo
             position=progress.newest(caller.tenant),
             generation=searched.found.generation,
             took_ms=_ms(took_s),
+            degraded=list(searched.found.degraded),
         )
 
     @routes.get("/documents/{document_id:path}", summary="What is indexed of a document")

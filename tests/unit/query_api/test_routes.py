@@ -48,7 +48,7 @@ async def test_a_search_answers_with_all_that_was_promised() -> None:
 
     assert answered.status_code == 200
     body = answered.json()
-    assert set(body) == {"hits", "position", "generation", "took_ms"}
+    assert set(body) == {"hits", "position", "generation", "took_ms", "degraded"}
     assert set(body["hits"][0]) == {
         *("document_id", "knowledge_base", "chunk_id", "text", "title", "score", "start", "end", "heading", "page"),
         *("metadata", "source", "version"),
