@@ -6,15 +6,18 @@ them is never to be followed.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import httpx
 import stamina
 
-from query_api.answers import Answer, Answerer, AnswerUnavailable, Citation, Extractive, supporting
+from query_api.answers import Answer, Answerer, AnswerUnavailable, Citation, at_once
+from query_api.extractive import Extractive
+from query_api.sentences import best_sentence
 from query_api.visibility import Hit
 from runtime.settings import Answer as AnswerSettings
 from runtime.settings import SettingsError
@@ -65,6 +68,15 @@ class CohereChat:
             api_key=key or "none", base_url=root, timeout=settings.timeout_s, max_retries=0, httpx_client=http
         )
 
+    def identity(self, question: str) -> str:  # noqa: ARG002  # one model, whatever is asked
+        """As Answerer."""
+        return _identity(self._settings, self._model, _INSTRUCTIONS)
+
+    async def stream(self, question: str, hits: Sequence[Hit]) -> AsyncGenerator[str | Answer, None]:
+        """As Answerer: in one stretch."""
+        async for part in at_once(await self.answer(question, hits)):
+            yield part
+
     async def answer(self, question: str, hits: Sequence[Hit]) -> Answer:
         """As Answerer."""
         documents = [
@@ -114,6 +126,15 @@ class OpenAiChat:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = http
 
+    def identity(self, question: str) -> str:  # noqa: ARG002  # one model, whatever is asked
+        """As Answerer."""
+        return _identity(self._settings, self._model, _INSTRUCTIONS + _MARKS)
+
+    async def stream(self, question: str, hits: Sequence[Hit]) -> AsyncGenerator[str | Answer, None]:
+        """As Answerer: in one stretch."""
+        async for part in at_once(await self.answer(question, hits)):
+            yield part
+
     async def answer(self, question: str, hits: Sequence[Hit]) -> Answer:
         """As Answerer."""
         listed = "\n\n".join(
@@ -156,6 +177,12 @@ class OpenAiChat:
             raise AnswerUnavailable("the answering model sent no JSON") from error
 
 
+def _identity(settings: AnswerSettings, model: str, prompt: str) -> str:
+    server = hashlib.sha256(f"{settings.url}\n{prompt}".encode()).hexdigest()[:16]
+    limits = f"temperature={settings.temperature} max_tokens={settings.max_tokens} context={_MOST_CHARACTERS}"
+    return f"{settings.provider} {model} {server} {limits}"
+
+
 def passages(hits: Sequence[Hit]) -> list[tuple[Hit, str]]:
     """The hits with their texts as a model gets them: no invisible characters, within the budget, in order."""
     left, found = _MOST_CHARACTERS, []
@@ -164,6 +191,17 @@ def passages(hits: Sequence[Hit]) -> list[tuple[Hit, str]]:
         left -= len(text)
         found.append((hit, text))
     return found
+
+
+def supporting(hits: Sequence[Hit], number: int, statement: str, answer_start: int, answer_end: int) -> Citation | None:
+    """The citation of a hit for a model's statement: the hit's sentence that says most of it."""
+    if not 0 <= number < len(hits):
+        return None
+    sentence = best_sentence(statement, hits[number].text)
+    if sentence is None:
+        return None
+    start = hits[number].start + sentence.start
+    return Citation(number, sentence.text, start, start + len(sentence.text), answer_start, answer_end)
 
 
 def _unnumbered(text: str) -> str:

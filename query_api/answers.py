@@ -1,22 +1,18 @@
-"""Answers with citations: the seam to whatever writes them, and the answer that needs no model.
+"""Answers with citations: the seam to whatever writes them. Pure.
 
-Before it: the hits of a search. After it: `answer_models.py` (Cohere, OpenAI-compatible servers).
+Before it: the hits of a search. After it: `extractive.py` (no model), `answer_models.py` (Cohere, OpenAI-compatible
+servers), and whatever stands around an answerer (a cache, a breaker): all of it is an `Answerer`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from query_api.sentences import best_sentence, scores, sentences
 from query_api.visibility import Hit
 
-EXTRACTIVE = "extractive"
 NOTHING_FOUND = "Nothing was found that answers this."
-_MOST_SENTENCES = 3
-_GOOD_ENOUGH = 0.6
-"""A sentence is quoted beside the best one if it is worth at least this share of it."""
 
 
 class AnswerUnavailable(Exception):
@@ -41,56 +37,66 @@ class Citation:
 
 @dataclass(frozen=True)
 class Answer:
-    """model `extractive`: the text is quoted, nobody wrote it. usage counts tokens: input_tokens, output_tokens."""
+    """model `extractive`: the text is quoted, nobody wrote it. usage counts tokens: input_tokens, output_tokens.
+
+    cost: US dollars that this answer cost, by the configured prices; None where none is configured for the model.
+    Whoever gives an answer again that was paid for already gives it with `free()`.
+    """
 
     text: str
     citations: tuple[Citation, ...]
     model: str
     usage: Mapping[str, int] = field(default_factory=dict)
+    cost: float | None = 0.0
+
+    def free(self) -> Answer:
+        """The same answer at no cost and without tokens: nobody was asked for it this time."""
+        return replace(self, usage=dict.fromkeys(self.usage, 0), cost=0.0)
 
 
 class Answerer(Protocol):
-    """Writes an answer from hits."""
+    """Writes an answer from hits (at least one) and from nothing else."""
+
+    def identity(self, question: str) -> str:
+        """What decides the answer beside question and hits: model, prompt, limits, as one line that tells no secret.
+
+        Under equal identities an answer to the same question from the same hits may be given again.
+        """
+        ...
 
     async def answer(self, question: str, hits: Sequence[Hit]) -> Answer:
-        """The answer, from these hits (at least one) and from nothing else. Raises AnswerUnavailable."""
+        """The answer, whole. Bounded in time. Raises AnswerUnavailable."""
+        ...
+
+    def stream(self, question: str, hits: Sequence[Hit]) -> AsyncGenerator[str | Answer, None]:
+        """The answer as it is written: stretches of its text, then, last, the Answer; its text is all stretches joined.
+
+        Each wait and the whole are bounded. Raises AnswerUnavailable, also after some stretches. Close it to stop the
+        model (`contextlib.aclosing`).
+        """
         ...
 
 
-class Extractive:
-    """Answers by quoting: the sentences of the hits that cover the question best."""
-
-    async def answer(self, question: str, hits: Sequence[Hit]) -> Answer:
-        """At most three sentences, verbatim, in the order of their hits."""
-        pieces = [(number, sentence) for number, hit in enumerate(hits) for sentence in sentences(hit.text)]
-        if not pieces:
-            return Answer(NOTHING_FOUND, (), EXTRACTIVE)
-        rated = scores(question, [sentence.text for _, sentence in pieces])
-        # A better hit counts a little more: of two sentences with the same words the first hit's is meant.
-        rated = [score + 0.1 / (1 + number) for score, (number, _) in zip(rated, pieces, strict=True)]
-        order = sorted(range(len(pieces)), key=lambda at: -rated[at])
-        chosen: list[int] = []
-        for at in order:
-            fresh = all(pieces[at][1].text != pieces[other][1].text for other in chosen)
-            if fresh and rated[at] >= _GOOD_ENOUGH * rated[order[0]] and len(chosen) < _MOST_SENTENCES:
-                chosen.append(at)
-        text, citations = "", []
-        for at in sorted(chosen):
-            number, sentence = pieces[at]
-            begin = len(text) + (1 if text else 0)
-            text = f"{text} {sentence.text}" if text else sentence.text
-            start = hits[number].start + sentence.start
-            end = start + len(sentence.text)
-            citations.append(Citation(number, sentence.text, start, end, begin, len(text)))
-        return Answer(text, tuple(citations), EXTRACTIVE)
+async def at_once(answer: Answer) -> AsyncGenerator[str | Answer, None]:
+    """The stream of an answer that is there already."""
+    if answer.text:
+        yield answer.text
+    yield answer
 
 
-def supporting(hits: Sequence[Hit], number: int, statement: str, answer_start: int, answer_end: int) -> Citation | None:
-    """The citation of a hit for a model's statement: the hit's sentence that says most of it."""
-    if not 0 <= number < len(hits):
-        return None
-    sentence = best_sentence(statement, hits[number].text)
-    if sentence is None:
-        return None
-    start = hits[number].start + sentence.start
-    return Citation(number, sentence.text, start, start + len(sentence.text), answer_start, answer_end)
+def verified(answer: Answer, hits: Sequence[Hit]) -> Answer:
+    """The answer with those citations only that hold: a quote that is verbatim what stands there, for a stretch of it.
+
+    It is asked of every answer, whoever made it: a model, a cache, an earlier version of this program.
+    """
+    holding = tuple(citation for citation in answer.citations if _holds(citation, answer, hits))
+    return answer if len(holding) == len(answer.citations) else replace(answer, citations=holding)
+
+
+def _holds(citation: Citation, answer: Answer, hits: Sequence[Hit]) -> bool:
+    if not 0 <= citation.hit < len(hits):
+        return False
+    hit = hits[citation.hit]
+    inside = hit.start <= citation.start < citation.end <= hit.end
+    stretch = 0 <= citation.answer_start <= citation.answer_end <= len(answer.text)
+    return inside and stretch and hit.text[citation.start - hit.start : citation.end - hit.start] == citation.quote

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from query_api.answers import NOTHING_FOUND, Answer, Answerer
+from query_api.answers import NOTHING_FOUND, Answer, Answerer, verified
 from query_api.filters import Filter, FilterRefused, Known, parse
 from query_api.models import SearchRequest
 from query_api.ports import Criteria, Index, Live
@@ -91,7 +91,8 @@ class QueryService:
             answer, generation_s = Answer(NOTHING_FOUND, (), "none"), 0.0
         else:
             begun = self._clock()
-            answer = await self._answerer.answer(searched.query, searched.found.hits)
+            written = await self._answerer.answer(searched.query, searched.found.hits)
+            answer = verified(written, searched.found.hits)
             generation_s = self._clock() - begun
             self._metrics.generation_duration_seconds.observe(generation_s)
         took_s = self._clock() - started

@@ -25,12 +25,15 @@ def manifest(
     source: str = "shop",
     access: tuple[str, ...] | None = None,
     grave: bool = False,
+    length: int = 4,
 ) -> Manifest:
+    """length: characters of each chunk's text, that of `candidate` unless told."""
+    step = max(10, length)
     return Manifest(
         document=document,
         position=Position(stream, 1, major, 1, major),
         origin=Origin("cdc", source, "1", "t", 0, major),
-        spans=tuple(Span(chunk, "hash", at * 10, at * 10 + 4) for at, chunk in enumerate(chunks)),
+        spans=tuple(Span(chunk, "hash", at * step, at * step + length) for at, chunk in enumerate(chunks)),
         access=access,
         grave=grave,
     )

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from query_api.answer_models import answerer_from, marked, passages
-from query_api.answers import Answer, AnswerUnavailable, Extractive
+from query_api.answers import Answer, AnswerUnavailable, Citation, verified
+from query_api.extractive import Extractive
 from query_api.sentences import best_sentence, scores, sentences
 from query_api.visibility import Hit
 from runtime.settings import Answer as AnswerSettings
@@ -155,3 +156,45 @@ async def test_a_server_that_is_not_there_is_told(provider: str) -> None:
 def test_a_vendor_without_a_key_is_refused_at_start() -> None:
     with pytest.raises(SettingsError, match=r"answer\.api_key"):
         answerer_from(AnswerSettings(provider="cohere"), httpx.AsyncClient())
+
+
+def test_a_citation_that_does_not_hold_is_dropped_at_the_seam() -> None:
+    hits = [LEAVE, FOOD]
+    good = Citation(1, FOOD.text[:10], 7, 17, 0, 4)
+    wrong = [
+        Citation(1, FOOD.text[:10], 8, 18, 0, 4),  # a character beside
+        Citation(0, FOOD.text[:10], 7, 17, 0, 4),  # another hit
+        Citation(2, FOOD.text[:10], 7, 17, 0, 4),  # no hit
+        Citation(-1, FOOD.text[:10], 7, 17, 0, 4),
+        Citation(1, "", 7, 7, 0, 4),  # nothing
+        Citation(1, FOOD.text[-3:] + "x", FOOD.end - 3, FOOD.end + 1, 0, 4),  # beyond the hit
+        Citation(1, FOOD.text[:10], 7, 17, 0, 99),  # beyond the answer
+    ]
+
+    assert verified(Answer("text", (*wrong, good), "m"), hits).citations == (good,)
+
+
+async def test_a_stream_ends_with_the_answer_and_has_said_all_of_its_text() -> None:
+    said = [part async for part in Extractive().stream("How many weeks is parental leave?", [FOOD, LEAVE])]
+
+    assert isinstance(said[-1], Answer)
+    assert "".join(part for part in said[:-1] if isinstance(part, str)) == said[-1].text
+
+
+def test_an_identity_changes_with_what_decides_the_answer_and_tells_no_secret() -> None:
+    http = httpx.AsyncClient()
+    base = AnswerSettings(provider="openai", url="http://u:secret@h/v1", model="m", api_key=SecretStr("sesame"))
+    changes: list[dict[str, object]] = [
+        {},
+        {"provider": "cohere"},
+        {"model": "n"},
+        {"url": "http://i/v1"},
+        {"temperature": 0.9},
+        {"max_tokens": 9},
+    ]
+
+    told = [answerer_from(base.model_copy(update=change), http).identity("q") for change in changes]
+
+    assert len(set(told)) == len(changes)
+    assert not any("sesame" in one or "secret" in one for one in told)
+    assert answerer_from(base, http).identity("q") == told[0]

@@ -26,7 +26,9 @@ TEXT = "Parental leave lasts forty weeks."
 
 
 def with_one_hit(**more: Any) -> Parts:
-    return app_around(FakeIndex([candidate(DOC, text=TEXT)], [manifest(DOC, "c")]), FakeEmbedder(), **more)
+    return app_around(
+        FakeIndex([candidate(DOC, text=TEXT)], [manifest(DOC, "c", length=len(TEXT))]), FakeEmbedder(), **more
+    )
 
 
 @pytest.fixture
