@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +24,8 @@ from connectors.plan import Action, Plan, Step
 from connectors.preflight import Finding, Weight
 from connectors.secrets import LocalSecrets, local_secrets
 from connectors.source import find_dsn, load_source
+from runtime.acting import command_log, recorded
+from runtime.audit import AuditUnavailable, Kind
 from runtime.directory import NotReadBack
 from runtime.producer import ConfirmedProducer, DeliveryFailed
 from runtime.settings import Settings, load_with_origin
@@ -50,7 +52,7 @@ _MARK = {Action.CREATE: "+", Action.UPDATE: "~", Action.KEEP: "=", Action.DELETE
 _ERRORS = (
     *(SourceError, DatabaseUnavailable, DatabaseRefused, ConnectUnavailable, ConnectRefused),
     *(BrokerUnavailable, DeliveryFailed, NotReadBack, RegistryUnavailable, NotRegistered, KafkaException),
-    work.NotRunning,
+    *(work.NotRunning, AuditUnavailable),
 )
 
 
@@ -79,7 +81,8 @@ def apply_command(
         prepared = work.prepare(session.spec, session.places, session.database, resnapshot=resnapshot)
         if prepared.plan.changes or prepared.plan.epoch.renewal:
             tell = _nothing if as_json else typer.echo
-            work.apply(prepared, session.places, session.database, wait_s=wait_s, progress=tell)
+            with _recorded("sources.apply", session, {"epoch": str(prepared.plan.epoch.number)}):
+                work.apply(prepared, session.places, session.database, wait_s=wait_s, progress=tell)
         _show_plan(prepared.plan, prepared.checked.advice, as_json=as_json, done=True)
 
 
@@ -108,9 +111,10 @@ def remove_command(
     """Remove connector, slot and publication. Its documents stay, unless --delete-documents is given."""
     with _session(file, None) as session:
         tell = _nothing if as_json else typer.echo
-        plan = work.remove(
-            session.spec, session.places, session.database, delete_documents=delete_documents, progress=tell
-        )
+        with _recorded("sources.remove", session, {"documents": "end" if delete_documents else "stay"}):
+            plan = work.remove(
+                session.spec, session.places, session.database, delete_documents=delete_documents, progress=tell
+            )
         if session.secrets is not None:
             session.secrets.drop(session.spec.name)
         if as_json:
@@ -150,6 +154,12 @@ def _session(file: Path, password_ref: str | None, *, keep_password: bool = Fals
         text = error.args[0].str() if isinstance(error, KafkaException) else str(error)
         typer.echo(f"Error: {text}", err=True)
         raise typer.Exit(1) from error
+
+
+def _recorded(action: str, session: _Session, detail: dict[str, str]) -> AbstractContextManager[None]:
+    """What is done within is in the audit before it begins."""
+    log, name = command_log(session.places.producer, session.places.codec), session.spec.name
+    return recorded(log, Kind.CONFIGURATION, action, name, tenant=session.places.tenant, detail=detail)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, N
 from query_api.progress import Progress
 from query_api.service import QueryService
 from runtime.metrics import Metrics
-from runtime.web import health, identity, problems
+from runtime.web import audit, health, identity, problems
 from runtime.web.problems import Problem
 from runtime.web.requests import RequestMiddleware
 
@@ -47,6 +47,7 @@ class Deps:
     version: str
     start: Callable[[], Awaitable[None]]
     stop: Callable[[], Awaitable[None]]
+    log: audit.Log
 
 
 def create_app(deps: Deps) -> FastAPI:
@@ -65,9 +66,11 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(health.router(deps.checks, deps.metrics.registry, version=deps.version))
     problems.install(app)
     identity.install(app, deps.keys, deps.now_ms)
+    audit.install(app, deps.log, deps.now_ms)
     for error, kind, again in _KINDS:
         app.add_exception_handler(error, _handler(kind, again))
     app.add_middleware(RequestMiddleware, counter=deps.metrics.http_requests, max_body_bytes=MOST_BODY_BYTES)
+    app.add_middleware(audit.AuditMiddleware, log=deps.log, now_ms=deps.now_ms)
     return app
 
 

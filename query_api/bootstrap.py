@@ -26,10 +26,12 @@ from query_api.service import QueryService
 from query_api.weaviate_index import WeaviateIndex
 from query_api.weaviate_link import WeaviateLink
 from runtime import logs
+from runtime.audit import AuditLog
 from runtime.clock import now_ms
 from runtime.directory import Directory, demo_keys
 from runtime.embedding.select import embedder_of
 from runtime.metrics import Metrics, metrics
+from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings
 from schemas.codec import Codec
 from schemas.registry import Registry
@@ -63,7 +65,13 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
     )
     http = httpx.AsyncClient(timeout=settings.answer.timeout_s, limits=httpx.Limits(max_connections=50))
 
+    producer = ConfirmedProducer(
+        settings.kafka.bootstrap, client_id="thalweg-query", timeout_s=settings.kafka.request_timeout_s
+    )
+    audit = AuditLog(producer, codec, counted.audit_entries)
+
     async def start() -> None:
+        audit.start()
         directory.start()
         freshness.start()
         # Loaded before the first question; what fails here is told by /ready and tried again then.
@@ -75,6 +83,8 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
         await http.aclose()
         embedder.close()
         await asyncio.gather(asyncio.to_thread(directory.close), asyncio.to_thread(freshness.close))
+        await asyncio.to_thread(audit.close)
+        await asyncio.to_thread(producer.close)
 
     return create_app(
         Deps(
@@ -96,6 +106,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
             version=_version(),
             start=start,
             stop=stop,
+            log=audit,
         )
     )
 

@@ -24,6 +24,7 @@ from query_api.waiting import Waits, wait_for
 from runtime.access import KnowledgeBase, Principal
 from runtime.metrics import Metrics
 from runtime.settings import QueryApi
+from runtime.web import audit
 from runtime.web.problems import FieldError, Problem
 
 _log = structlog.get_logger(__name__)
@@ -158,11 +159,12 @@ class QueryService:
     ) -> None:
         """Count and log: the query itself appears nowhere, only its hash and length."""
         self._metrics.query_duration_seconds.labels(route=route).observe(took_s)
-        about = {
+        about: dict[str, str | int] = {
             "query_hash": hashlib.sha256(searched.query.encode()).hexdigest()[:16],
             "query_length": len(searched.query),
         }
         hits = searched.found.hits
+        audit.note(**about, documents=list(dict.fromkeys(f"{hit.knowledge_base}/{hit.document_id}" for hit in hits)))
         _log.info(
             "query_completed",
             route=route,

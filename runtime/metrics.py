@@ -49,6 +49,7 @@ class Metrics:
     retries: Counter  # {stage, class}: rounds in which records had to wait: later, configuration, defect
     index_objects: Gauge  # {kind}: chunk, manifest, retired
     http_requests: Counter  # {method, route, status}
+    audit_entries: Counter  # {kind, outcome}: written, dropped
 
 
 def declare(registry: CollectorRegistry) -> Metrics:
@@ -92,6 +93,9 @@ def declare(registry: CollectorRegistry) -> Metrics:
         retries=counter("retries_total", "Rounds in which records had to wait, by why.", "stage", "class"),
         index_objects=gauge("index_objects", "Objects in the live generation.", "kind"),
         http_requests=counter("http_requests_total", "HTTP requests answered.", "method", "route", "status"),
+        audit_entries=counter(
+            "audit_entries_total", "Audit entries by what became of them: written, dropped.", "kind", "outcome"
+        ),
     )
 
 

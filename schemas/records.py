@@ -267,7 +267,11 @@ class AccessEntry:
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """Who did what to what, and with which outcome: the record of the topic `audit`."""
+    """Who did what to what, and with which outcome: the record of the topic `audit`.
+
+    kind and outcome are words of `runtime/audit.py`; empty kind: written before there were kinds. No field ever holds
+    a text that was indexed or asked.
+    """
 
     at_ms: int
     actor: str
@@ -277,6 +281,7 @@ class AuditEntry:
     tenant: str = ""
     request_id: str | None = None
     detail: dict[str, str] = field(default_factory=dict)
+    kind: str = ""
 
     @property
     def key(self) -> str:

@@ -13,7 +13,7 @@ from connectors.upload_api import documents, events, follow, uploads
 from connectors.upload_api.body_guard import BodyGuard
 from connectors.upload_api.ports import Parts
 from connectors.upload_api.receive import MAX_FIELD_BYTES, MAX_FIELDS, too_large
-from runtime.web import health, identity, problems
+from runtime.web import audit, health, identity, problems
 from runtime.web.health import Check
 from runtime.web.identity import Keys
 from runtime.web.problems import Problem
@@ -35,11 +35,15 @@ def create_app(
     registry: CollectorRegistry,
     http_requests: Counter,
     version: str,
+    log: audit.Log,
     lifespan: Lifespan | None = None,
     idle_s: float = 30.0,
     grace_s: float = 20.0,
 ) -> FastAPI:
-    """The whole application. http_requests has the labels method, route, status; idle_s and grace_s: see BodyGuard."""
+    """The whole application. http_requests has the labels method, route, status; idle_s and grace_s: see BodyGuard.
+
+    log: where it is said who did what.
+    """
     app = FastAPI(
         title="Thalweg upload API",
         version=version,
@@ -48,6 +52,7 @@ def create_app(
     )
     problems.install(app)
     identity.install(app, keys, parts.now_ms)
+    audit.install(app, log, parts.now_ms)
     for router in (uploads.routes(parts), follow.routes(parts), documents.routes(parts), events.routes(parts)):
         app.include_router(router)
     app.include_router(health.router(checks, registry, version=version))
@@ -64,4 +69,5 @@ def create_app(
         ),
     )
     app.add_middleware(RequestMiddleware, counter=http_requests)
+    app.add_middleware(audit.AuditMiddleware, log=log, now_ms=parts.now_ms)
     return app

@@ -24,6 +24,7 @@ from connectors.upload_api.checks import checks
 from connectors.upload_api.ports import Parts
 from connectors.upload_api.progress import WINDOW_MS, ProgressTail, UploadProgress
 from runtime import logs
+from runtime.audit import AuditLog
 from runtime.blobs import BlobStore
 from runtime.clock import now_ms
 from runtime.directory import Directory, demo_keys
@@ -84,6 +85,7 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
     progress = UploadProgress()
     tail = ProgressTail(settings.kafka.bootstrap, codec, progress, since_ms=now_ms() - WINDOW_MS)
     blobs = BlobStore(settings.blobs_url)
+    audit = AuditLog(producer, codec, metrics().audit_entries)
     keeper = KeeperThread(Connect(settings.connect.url, timeout_s=5, deadline_s=5))
     parts = Parts(
         sender=producer,
@@ -101,6 +103,7 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         del app
         _clear_spool(settings)
+        audit.start()
         directory.start()
         tail.start()
         keeper.start()
@@ -110,6 +113,7 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
             await asyncio.to_thread(keeper.close)
             tail.close()
             directory.close()
+            await asyncio.to_thread(audit.close)
             await asyncio.to_thread(producer.close)
 
     return create_app(
@@ -119,6 +123,7 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
         registry=metrics().registry,
         http_requests=metrics().http_requests,
         version=_version(),
+        log=audit,
         lifespan=lifespan,
     )
 

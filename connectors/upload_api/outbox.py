@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from connectors.upload_api.ports import Parts
 from runtime.producer import Delivery, DeliveryFailed, Outgoing
+from runtime.web import audit
 from runtime.web.problems import Problem
 from schemas.lanes import Lane
 from schemas.records import Event, Upload
@@ -21,6 +22,7 @@ _LIVE_AT_ONCE = 100
 async def publish(parts: Parts, topic: str, records: Sequence[Event | Upload]) -> list[Delivery]:
     """Send records; returns when each is durable, in order. Raises Problem 503 (try again) or 413."""
 
+    audit.note(documents=[record.key.partition("/")[2] for record in records])
     headers = [Lane.BULK.header] if len(records) > _LIVE_AT_ONCE else []
 
     def encode() -> list[Outgoing]:

@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from runtime.access import ApiKey, Principal, Scope, digest
+from runtime.web.audit import announce
 from runtime.web.problems import Problem
 
 _BEARER = HTTPBearer(auto_error=False, description="An API key: `tw_...`")
@@ -67,7 +68,7 @@ async def principal(
             headers=_REFUSED,
         )
     caller: Principal = found.principal()
-    request.state.subject = caller.subject
+    request.state.subject, request.state.tenant = caller.subject, caller.tenant
     return caller
 
 
@@ -75,12 +76,16 @@ Caller = Annotated[Principal, Depends(principal)]
 """A route's parameter for any caller with a valid key."""
 
 
-def require(scope: Scope) -> Callable[[Principal], Awaitable[Principal]]:
-    """A dependency as `principal`, which also raises Problem 403 unless the key carries the scope."""
+def require(scope: Scope) -> Callable[[Request, Principal], Awaitable[Principal]]:
+    """A dependency as `principal`, which also raises Problem 403 unless the key carries the scope.
 
-    async def allowed(caller: Caller) -> Principal:
+    What changes rights or configuration is in the audit before the route begins; 503 if it cannot be.
+    """
+
+    async def allowed(request: Request, caller: Caller) -> Principal:
         if not caller.may(scope):
             raise Problem("forbidden", f"The key lacks the scope `{scope}`.", extra={"scope": scope})
+        await announce(request)
         return caller
 
     return allowed

@@ -11,9 +11,10 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from types import TracebackType
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from runtime.producer import ConfirmedProducer, Outgoing
+from runtime.topic_read import records_since
 from runtime.topics import BrokerUnavailable
 from schemas.codec import Codec
 from schemas.records import AuditEntry
@@ -63,7 +64,7 @@ class LetterLog:
     def read(self, *, since_ms: int | None = None, describe: Describe | None = None) -> list[Letter]:
         """Every letter written since then, with its state, oldest first. No value is kept."""
         found = Letters()
-        for message in self._records(self._from(TOPIC, since_ms)):
+        for message in records_since(self._bootstrap, TOPIC, since_ms, timeout_s=self._timeout_s):
             record, (_, at_ms) = inbound(message), message.timestamp()
             mark = read_mark(at_ms, record.headers)
             if mark is not None:
@@ -101,19 +102,6 @@ class LetterLog:
             for message in other._records([TopicPartition(place.topic, place.partition, place.offset)]):
                 return inbound(message) if message.offset() == place.offset else None
         return None
-
-    def _from(self, topic: str, since_ms: int | None) -> list[TopicPartition]:
-        try:
-            described = self._consumer.list_topics(topic, timeout=self._timeout_s).topics[topic]
-            if described.error is not None:
-                raise BrokerUnavailable(f"no topic `{topic}`: run `thalweg topics apply`")
-            places = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in described.partitions]
-            if since_ms is None:
-                return places
-            asked = [TopicPartition(topic, number, since_ms) for number in described.partitions]
-            return list(self._consumer.offsets_for_times(asked, timeout=self._timeout_s))
-        except KafkaException as error:
-            raise BrokerUnavailable(f"no answer from Kafka at {self._bootstrap}: {error.args[0].str()}") from error
 
     def _records(self, places: list[TopicPartition]) -> Iterator[Message]:
         """All records from there on to the end, as it is when it is reached."""

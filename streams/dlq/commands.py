@@ -6,9 +6,7 @@ shown what would be done), 1 a server is away or there is no such letter, 2 wron
 
 from __future__ import annotations
 
-import getpass
 import json
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,16 +16,17 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from runtime.acting import account
 from runtime.clock import now_ms
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings, load_settings
+from runtime.times import parse_since
 from runtime.topics import BrokerUnavailable
 from schemas.codec import Codec, DecodeError
 from schemas.registry import Registry, RegistryUnavailable
 from streams.adapters.letter_log import LetterLog, LetterWriter
 from streams.core.letters import HEADROOM, Letter, Place, State, counts
 from streams.dlq.lookup import IndexUnavailable, describer, look_up
-from streams.dlq.times import parse_since
 from streams.dlq.views import as_text, hex_dump, row, shortened, show_table
 from streams.dlq.ways_back import Describer, UnknownLetters, drop, redrive, select
 from streams.pipeline import STAGES
@@ -153,7 +152,7 @@ def redrive_letters(
         LetterLog(settings.kafka.bootstrap, timeout_s=settings.kafka.request_timeout_s) as letters,
         _writer(settings) as writer,
     ):
-        done = list(redrive(chosen, letters.fetch, writer, by=by or _me(), now_ms=now_ms))
+        done = list(redrive(chosen, letters.fetch, writer, by=by or account(), now_ms=now_ms))
     _tell(chosen, done, as_json=as_json)
 
 
@@ -177,7 +176,7 @@ def drop_letters(
         _preview(chosen, "dropped", as_json=as_json)
         return
     with _writer(settings) as writer:
-        done = list(drop(chosen, writer, by=by or _me(), now_ms=now_ms))
+        done = list(drop(chosen, writer, by=by or account(), now_ms=now_ms))
     _tell(chosen, done, as_json=as_json)
 
 
@@ -290,14 +289,6 @@ def _since(text: str | None) -> int | None:
         return parse_since(text, now_ms())
     except ValueError as error:
         raise typer.BadParameter(f"--since: {error}") from error
-
-
-def _me() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user has no name
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
 
 
 def _failed(text: str) -> typer.Exit:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from runtime.audit import Kind
 from schemas.codec import Codec, DecodeError
 from schemas.index.manifest import Manifest, newest
 from schemas.records import AuditEntry, DocumentChange, Event, Position, Upload, document_key, split_document_key
@@ -217,6 +218,7 @@ def _entry(letter: Letter, state: State, to: str, by: str, now_ms: int) -> Audit
         outcome=state.value,
         tenant=split_document_key(letter.document)[0] if letter.document else "",
         detail=detail,
+        kind=Kind.CONFIGURATION,
     )
 
 

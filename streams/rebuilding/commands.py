@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from runtime.acting import acting
+from runtime.audit import Kind
 from runtime.settings import Embedding, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def start(
 ) -> None:
     """Make a new generation; `thalweg worker rebuild` fills it from the topic `documents`, and keeps it fresh."""
     settings = load_settings()
-    with _opened(settings) as work:
+    with _opened(settings) as work, acting(settings, Kind.CONFIGURATION, "rebuild.start", model or "configured model"):
         made = work.start(chosen_model(model, settings.embedding))
     if as_json:
         typer.echo(json.dumps({"generation": made.name, "model": made.model, "chunker": made.chunker}))
@@ -67,7 +69,8 @@ def status(
 @rebuild.command()
 def promote(generation: str, timeout: Timeout = 600.0, as_json: AsJson = False) -> None:
     """Let a generation answer, once it holds all that the live one holds. A second time it changes nothing."""
-    with _opened(load_settings()) as work:
+    settings = load_settings()
+    with _opened(settings) as work, acting(settings, Kind.CONFIGURATION, "rebuild.promote", generation):
         work.promote(generation, timeout_s=timeout)
     if as_json:
         typer.echo(json.dumps({"live": generation}))
@@ -76,7 +79,8 @@ def promote(generation: str, timeout: Timeout = 600.0, as_json: AsJson = False) 
 @rebuild.command()
 def rollback(timeout: Timeout = 600.0, as_json: AsJson = False) -> None:
     """Promote the generation that was live before: it has been kept fresh."""
-    with _opened(load_settings()) as work:
+    settings = load_settings()
+    with _opened(settings) as work, acting(settings, Kind.CONFIGURATION, "rebuild.rollback", "live generation"):
         name = work.rollback(timeout_s=timeout)
     if as_json:
         typer.echo(json.dumps({"live": name}))
@@ -85,7 +89,8 @@ def rollback(timeout: Timeout = 600.0, as_json: AsJson = False) -> None:
 @rebuild.command()
 def prune(generation: str, as_json: AsJson = False) -> None:
     """Delete a generation that is not live."""
-    with _opened(load_settings()) as work:
+    settings = load_settings()
+    with _opened(settings) as work, acting(settings, Kind.CONFIGURATION, "rebuild.prune", generation):
         work.prune(generation)
     typer.echo(json.dumps({"deleted": generation}) if as_json else f"deleted {generation}")
 

@@ -21,6 +21,7 @@ from runtime.access import SCOPES, ApiKey, KnowledgeBase, Role, Scope, digest
 from runtime.metrics import Metrics, declare
 from runtime.settings import QueryApi
 from runtime.web.health import Check
+from tests.support.fake_audit import FakeAudit
 
 NOW_MS = 1_000_000
 
@@ -81,6 +82,7 @@ class Parts:
     directory: FakeDirectory
     freshness: FakeFreshness
     metrics: Metrics
+    audit: FakeAudit
     client: httpx.AsyncClient
 
 
@@ -102,7 +104,7 @@ def app_around(
     """An app over these ports, and a client that holds the key `tw_admin`."""
     directory = directory or FakeDirectory()
     freshness = FakeFreshness()
-    metrics = declare(CollectorRegistry())
+    metrics, audit = declare(CollectorRegistry()), FakeAudit()
     timing = {} if clock is None else {"clock": clock}
     service = QueryService(
         index=index,
@@ -126,6 +128,7 @@ def app_around(
             version="test",
             start=_nothing,
             stop=stop,
+            log=audit,
         )
     )
     client = httpx.AsyncClient(
@@ -133,4 +136,4 @@ def app_around(
         base_url="http://test",
         headers={"Authorization": "Bearer tw_admin"},
     )
-    return Parts(app, directory, freshness, metrics, client)
+    return Parts(app, directory, freshness, metrics, audit, client)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from streams.dlq.times import parse_since
+from runtime.times import parse_since
 from streams.dlq.views import hex_dump, shortened
 
 NOW = 1_800_000_000_000

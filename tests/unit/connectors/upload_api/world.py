@@ -21,6 +21,7 @@ from runtime.blobs import BlobStore
 from runtime.metrics import declare
 from runtime.producer import Delivery, DeliveryFailed, Outgoing
 from schemas.records import AccessEntry, Event, Receipt, ReceiptStage, Record, Upload
+from tests.support.fake_audit import FakeAudit
 
 ADMIN, EDITOR, VIEWER, QUERY, OTHER = "tw_admin", "tw_editor", "tw_viewer", "tw_query", "tw_other"
 TEXT = b"The river carries fine gravel toward the delta.\n"
@@ -106,6 +107,7 @@ class World:
     people: People
     progress: UploadProgress
     folder: Path
+    audit: FakeAudit
     stop: list[bool] = field(default_factory=list)
 
     @property
@@ -154,6 +156,7 @@ async def upload_world(
 ) -> AsyncIterator[World]:
     """A fresh world. Files up to max_bytes are accepted; guard goes to the BodyGuard."""
     log, people, progress, stop = Log(), People(), UploadProgress(), list[bool]()
+    audit = FakeAudit()
     registry = CollectorRegistry()
     parts = Parts(
         sender=log,
@@ -175,8 +178,9 @@ async def upload_world(
         registry=registry,
         http_requests=declare(registry).http_requests,
         version="0",
+        log=audit,
         **guard,
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://upload") as client:
-        yield World(app, client, log, people, progress, folder, stop)
+        yield World(app, client, log, people, progress, folder, audit, stop)
