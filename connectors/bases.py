@@ -28,7 +28,7 @@ def make_bases(
             raise BrokerUnavailable("the topic `access` could not be read: run `thalweg topics apply`")
         missing = [name for name in dict.fromkeys(names) if directory.base(tenant, name) is None]
         for name in missing:
-            directory.put(KnowledgeBase(tenant, name).entry())
+            directory.put(KnowledgeBase(tenant, name).used_entry())
         return missing
     finally:
         directory.close()

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from runtime.web.problem_fields import FieldError, field_errors
+from schemas.access_names import MAX_NAME, access_name, access_names
 from schemas.records import Event, MetadataValue
 
 MAX_TEXT_BYTES = 33_554_432
@@ -66,12 +67,12 @@ def _metadata(values: dict[str, MetadataValue]) -> dict[str, MetadataValue]:
 
 
 def _access(names: list[str]) -> list[str]:
-    if any(not name.strip() or "," in name for name in names):
+    if any(access_name(name) is None or "," in name for name in names):
         raise ValueError("a name is empty or holds a comma; name users or groups one by one")
-    return list(dict.fromkeys(name.strip() for name in names))
+    return access_names(names) or []
 
 
-Name = Annotated[str, Field(max_length=200), AfterValidator(_no_controls)]
+Name = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_no_controls)]
 DocumentId = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_no_controls)]
 KnowledgeBaseName = Annotated[str, Field(pattern=_KNOWLEDGE_BASE, description="1-100 letters, digits, _ . -")]
 Title = Annotated[str, Field(max_length=1000), AfterValidator(_unicode)]

@@ -1,14 +1,16 @@
-"""Keys and knowledge bases in memory: the compacted topic `access`, followed for ever. After it: both APIs.
+"""The compacted topic `access` in memory, followed for ever. After it: both APIs, `access_changes.py`.
 
-Before it: `access.py` (what the entries mean). While Kafka is away, everything read so far stays known.
+Before it: `access_state.py` (what the entries amount to). While Kafka is away, everything read so far stays known.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 from runtime.access import SCOPES, ApiKey, KnowledgeBase, digest
+from runtime.access_state import AccessState
 from runtime.producer import ConfirmedProducer, Outgoing
 from runtime.settings import Settings, SettingsError
 from runtime.topic_tail import TopicTail
@@ -23,7 +25,7 @@ class NotReadBack(Exception):
 
 
 class Directory:
-    """Who may ask, and which knowledge bases there are. Thread-safe; look-ups never block.
+    """Who may ask, and which knowledge bases there are: `state` knows. Thread-safe; look-ups never block.
 
     own_keys are known without Kafka (the local stack's administrator). producer is needed for `put` only.
     """
@@ -41,9 +43,7 @@ class Directory:
         self._producer = producer
         self._timeout_s = timeout_s
         self._own = {key.digest: key for key in own_keys}
-        self._keys: dict[str, ApiKey] = {}
-        self._digests: dict[str, str] = {}
-        self._bases: dict[tuple[str, str], KnowledgeBase] = {}
+        self.state = AccessState()
         self._tail = TopicTail(bootstrap, TOPIC, self._take)
 
     def start(self) -> None:
@@ -69,69 +69,48 @@ class Directory:
         return self._tail.wait_caught_up(timeout_s)
 
     def find_key(self, key_digest: str, now_ms: int) -> ApiKey | None:
-        """The key with this digest (`access.digest`) if it is active and not expired at now_ms."""
-        found = self._own.get(key_digest) or self._keys.get(self._digests.get(key_digest, ""))
-        if found is None or not found.active or (found.expires_ms is not None and found.expires_ms <= now_ms):
-            return None
-        return found
+        """The key with this digest (`access.digest`) as it counts at now_ms, bounded by the user it acts for."""
+        found = self._own.get(key_digest) or self.state.key_by_digest(key_digest)
+        return found if found is not None and found.alive(now_ms) else None
 
     def keys(self, tenant: str) -> list[ApiKey]:
         """The tenant's keys that were written, by id, revoked and expired ones included."""
-        return sorted((key for key in tuple(self._keys.values()) if key.tenant == tenant), key=lambda key: key.id)
+        return self.state.keys(tenant)
 
     def base(self, tenant: str, name: str) -> KnowledgeBase | None:
         """A knowledge base, None if there is none."""
-        return self._bases.get((tenant, name))
+        return self.state.base(tenant, name)
 
     def bases(self, tenant: str) -> list[KnowledgeBase]:
         """The tenant's knowledge bases, by name."""
-        return sorted((base for base in tuple(self._bases.values()) if base.tenant == tenant), key=lambda b: b.name)
+        return self.state.bases(tenant)
 
-    def put(self, entry: AccessEntry) -> None:
-        """Write an entry and wait until this process has read it back: the next look-up sees it.
+    def put(self, *entries: AccessEntry) -> None:
+        """Write entries and wait until this process has read them back: the next look-up sees them.
 
-        Blocking, at most about twice the producer's timeout. Raises DeliveryFailed (nothing is known to be written),
-        NotReadBack.
+        Blocking, at most about twice the producer's timeout. Raises DeliveryFailed (not all are known to be written),
+        NotReadBack; RegistryUnavailable, NotRegistered (nothing is written).
         """
         if self._producer is None:
             raise RuntimeError("this directory was made without a producer: it only reads")
-        value = self._codec.encode(TOPIC, entry)
-        (delivery,) = self._producer.send([Outgoing(TOPIC, entry.key.encode(), value)])
-        if not self._tail.wait_read(delivery.partition, delivery.offset, self._timeout_s):
-            raise NotReadBack(f"{entry.key} is written at {delivery.position}, but did not come back in time")
+        outgoing = [Outgoing(TOPIC, entry.key.encode(), self._codec.encode(TOPIC, entry)) for entry in entries]
+        deadline = time.monotonic() + self._timeout_s
+        for delivery in self._producer.send(outgoing):
+            left = max(0.0, deadline - time.monotonic())
+            if not self._tail.wait_read(delivery.partition, delivery.offset, left):
+                raise NotReadBack(f"what was written at {delivery.position} did not come back in time")
 
-    async def put_async(self, entry: AccessEntry) -> None:
+    async def put_async(self, *entries: AccessEntry) -> None:
         """As put, without blocking the event loop."""
-        await asyncio.to_thread(self.put, entry)
+        await asyncio.to_thread(self.put, *entries)
 
     def _take(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
         del partition, offset
         if value is None:
             kind, _, name = (key or b"").decode().partition("/")
-            self._forget(kind, name)
-            return
-        entry = self._codec.decode(value, AccessEntry)
-        if entry.deleted:
-            self._forget(entry.kind, entry.id)
-        elif entry.kind == "key":
-            # The new state first: at no moment is a key unknown that is valid before and after.
-            found, before = ApiKey.from_entry(entry), self._keys.get(entry.id)
-            self._keys[found.id] = found
-            self._digests[found.digest] = found.id
-            if before is not None and before.digest != found.digest:
-                self._digests.pop(before.digest, None)
-        elif entry.kind == "base":
-            base = KnowledgeBase.from_entry(entry)
-            self._bases[base.tenant, base.name] = base
-
-    def _forget(self, kind: str, name: str) -> None:
-        if kind == "key":
-            gone = self._keys.pop(name, None)
-            if gone is not None:
-                self._digests.pop(gone.digest, None)
-        elif kind == "base":
-            tenant, _, base = name.partition("/")
-            self._bases.pop((tenant, base), None)
+            self.state.forget(kind, name)
+        else:
+            self.state.take(self._codec.decode(value, AccessEntry))
 
 
 def demo_keys(settings: Settings) -> tuple[ApiKey, ...]:

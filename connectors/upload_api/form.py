@@ -12,6 +12,7 @@ from connectors.document_body import Access, DocumentId, Metadata, Title
 from connectors.upload_api.receive import invalid_field, missing_field
 from runtime.web.problem_fields import FieldError, field_errors
 from runtime.web.problems import Problem
+from schemas.access_names import access_names
 from schemas.records import MetadataValue
 
 FIELDS = ("knowledge_base", "document_id", "title", "metadata", "access")
@@ -34,11 +35,18 @@ class UploadForm:
 
 
 def parse_form(fields: dict[str, str]) -> UploadForm:
-    """The values of the form's fields; an empty field is an absent one. Raises Problem naming field and fix."""
+    """The values of the form's fields; an empty field is an absent one, but for `access`.
+
+    An empty `access` is refused: an absent one may mean everyone, and whoever sends the field means to name somebody.
+    Raises Problem naming field and fix.
+    """
     unknown = sorted(set(fields) - set(FIELDS))
     if unknown:
         raise invalid_field(unknown[0][:80], "is not a known field", f"use only file, {', '.join(FIELDS)}")
     given = {name: text for name, text in fields.items() if text.strip()}
+    if "access" in fields and "access" not in given:
+        fix = "name who may read it, send [] for nobody, or leave it out and the knowledge base decides"
+        raise invalid_field("access", "is empty", fix)
     if "knowledge_base" not in given:
         raise missing_field("knowledge_base", "add it: the knowledge base that the file goes to")
     document_id, title = given.get("document_id"), given.get("title")
@@ -65,7 +73,7 @@ def _access(text: str | None) -> list[str] | None:
     """A JSON list, or names with commas between them."""
     if text is None:
         return None
-    names: object = [name.strip() for name in text.split(",") if name.strip()]
+    names: object = access_names(text)
     if text.lstrip().startswith("["):
         try:
             names = json.loads(text)

@@ -41,7 +41,7 @@ async def require_writer(caller: Principal, knowledge_base: str, bases: Bases) -
     if not bases.ready:
         raise Problem("unavailable", "The knowledge bases have not been read from Kafka yet.", headers=_AGAIN)
     try:
-        await bases.put_async(KnowledgeBase(caller.tenant, knowledge_base).entry())
+        await bases.put_async(KnowledgeBase(caller.tenant, knowledge_base).used_entry())
     except NotReadBack:
         return  # written; that it is not read back yet harms nobody, for making it twice changes nothing
     except DeliveryFailed as error:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.access_names import access_names
 from schemas.records import DocumentChange, Event, MetadataValue, Operation, Origin, Position
 from schemas.source import SourceSpec
 
@@ -116,7 +117,7 @@ def row_change(
         title=None if spec.title is None or values[spec.title] is None else str(values[spec.title]),
         metadata={name: _metadata_value(values[column]) for name, column in (spec.metadata or {}).items()},
         filterable=None if spec.filterable is None else list(spec.filterable),
-        access=None if spec.access is None else _access(values[spec.access]),
+        access=None if spec.access is None else access_names(values[spec.access]),
     )
 
 
@@ -152,7 +153,7 @@ def event_change(event: Event, origin: Origin, *, timestamp_ms: int) -> Document
         content_type=event.content_type,
         title=event.title,
         metadata=dict(event.metadata),
-        access=event.access,
+        access=access_names(event.access),
         request_id=event.request_id,
     )
 
@@ -194,10 +195,3 @@ def _metadata_value(value: Any) -> MetadataValue:
     if isinstance(value, list | tuple):
         return [str(item) for item in value if item is not None]
     return str(value)
-
-
-def _access(value: Any) -> list[str] | None:
-    if value is None:
-        return None
-    parts = value.split(",") if isinstance(value, str) else value
-    return sorted({str(part).strip() for part in parts if str(part).strip()})

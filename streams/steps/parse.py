@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runtime.blobs import BlobMissing, BlobStore, BlobUnavailable
 from runtime.filetypes import Kind
+from schemas.access_names import access_names
 from schemas.codec import Codec, DecodeError
 from schemas.records import Block, DocumentChange, Operation, Origin, ReceiptStage, Upload
 from streams.core.changes import log_position
@@ -96,7 +97,7 @@ def _change(upload: Upload, record: Inbound, parsed: ParsedText | None) -> Docum
         blocks=[Block(b.kind, b.start, b.end, b.level, b.page) for b in parsed.blocks] if parsed else None,
         title=upload.title or (parsed.title if parsed else None) or upload.filename,
         metadata={"filename": upload.filename, "type": upload.kind, **upload.metadata},
-        access=upload.access,
+        access=access_names(upload.access),
         upload_id=upload.upload_id,
         request_id=upload.request_id,
     )

@@ -13,6 +13,7 @@ from connectors.definitions import write_definition
 from query_api.freshness import Freshness
 from query_api.progress import Accepted
 from runtime.access import ApiKey, KnowledgeBase, digest
+from runtime.access_entries import KeyRevoked
 from runtime.directory import Directory
 from runtime.producer import ConfirmedProducer, Outgoing
 from runtime.topics import Topics
@@ -66,8 +67,8 @@ def until(holds: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
         time.sleep(0.05)
 
 
-def key_named(name: str, *, expires_ms: int | None = None, active: bool = True) -> ApiKey:
-    return ApiKey(name, digest(f"tw_{name}"), name, "acme", ("query",), {"*": "viewer"}, (), expires_ms, active)
+def key_named(name: str, *, expires_ms: int | None = None) -> ApiKey:
+    return ApiKey(name, digest(f"tw_{name}"), name, "acme", ("query",), {"*": "viewer"}, (), expires_ms)
 
 
 def test_what_is_put_is_known_at_once_and_to_a_later_process_too(bootstrap: str, producer: ConfirmedProducer) -> None:
@@ -80,7 +81,8 @@ def test_what_is_put_is_known_at_once_and_to_a_later_process_too(bootstrap: str,
     directory.put(KnowledgeBase("acme", "handbook", "nobody").entry())
     directory.put(key_named("old", expires_ms=50).entry())
     directory.put(key_named("bob").entry())
-    directory.put(key_named("bob", active=False).entry())
+    directory.put(KeyRevoked("bob").entry())
+    directory.put(key_named("bob").entry())  # a replica that did not know yet writes what it remembers
     directory.put(key_named("eve").entry())
     directory.put(AccessEntry("key", "eve", "{}", deleted=True))
 
