@@ -21,6 +21,7 @@ from query_api.freshness import Freshness
 from query_api.lookups import Lookups
 from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
 from query_api.query_embedding import ThreadedEmbedder
+from query_api.rerank_models import reranker_from
 from query_api.retrieval import Retrieval
 from query_api.service import QueryService
 from query_api.weaviate_index import WeaviateIndex
@@ -63,6 +64,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
         threads=_EMBED_THREADS,
         timeout_s=min(settings.embedding.timeout_s, _EMBED_S),
     )
+    reranker = reranker_from(settings.rerank)
     http = httpx.AsyncClient(timeout=settings.answer.timeout_s, limits=httpx.Limits(max_connections=50))
 
     producer = ConfirmedProducer(
@@ -81,6 +83,8 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
     async def stop() -> None:
         await link.close()
         await http.aclose()
+        if reranker is not None:
+            await reranker.close()
         embedder.close()
         await asyncio.gather(asyncio.to_thread(directory.close), asyncio.to_thread(freshness.close))
         await asyncio.to_thread(audit.close)
@@ -90,7 +94,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
         Deps(
             service=QueryService(
                 index=index,
-                retrieval=Retrieval(index, embedder),
+                retrieval=Retrieval(index, embedder, reranker, rerank_depth=settings.rerank.candidates),
                 answerer=answerer_from(settings.answer, http),
                 bases=directory,
                 freshness=freshness,

@@ -10,6 +10,7 @@ from schemas.records import MetadataValue
 
 LONGEST_WAIT_MS = 30_000
 MOST_NAMES = 100
+MOST_NEIGHBOURS = 3
 
 
 class _Request(BaseModel):
@@ -31,11 +32,45 @@ class SearchRequest(_Request):
     doc_ids: list[str] | None = Field(None, min_length=1, max_length=MOST_NAMES, description="Only these documents.")
     limit: int = Field(5, ge=1, description="Most hits that come back.")
     mode: Literal["hybrid", "vector", "keyword"] = "hybrid"
-    explain: bool = Field(False, description="Tell the parts of each score.")
+    rerank: bool | None = Field(
+        None,
+        description="Let a model order the hits anew. None: if one is configured. If it is away, `degraded` says so.",
+    )
+    neighbours: int = Field(
+        0, ge=0, le=MOST_NEIGHBOURS, description="Chunks before and after each hit that come along."
+    )
+    per_document: int | None = Field(
+        None,
+        ge=0,
+        description="Most hits of one document; 0: any number. None: as configured, any number with doc_ids.",
+    )
+    per_source: int | None = Field(
+        None, ge=0, description="Most hits of one source, against a source that was flooded; 0: any number."
+    )
+    distinct: bool = Field(False, description="Show a text once, also where several documents hold it.")
+    explain: bool = Field(False, description="Tell the parts of each score: `keyword`, `vector`, `fused`, `rerank`.")
     min_position: str | list[str] | None = Field(
         None, description="Positions of accepted writes (`topic/partition@offset`) that the index must have reached."
     )
     wait_ms: int = Field(0, ge=0, le=LONGEST_WAIT_MS, description="How long to wait for `min_position`.")
+
+
+class NeighbourBody(BaseModel):
+    """A chunk beside a hit; `text` is exactly the characters [start, end) of the document's text."""
+
+    chunk_id: str
+    text: str
+    start: int
+    end: int
+    heading: list[str]
+    page: int | None
+
+
+class NeighboursBody(BaseModel):
+    """What stands around a hit in the same version of its document, in the document's order."""
+
+    before: list[NeighbourBody]
+    after: list[NeighbourBody]
 
 
 class HitBody(BaseModel):
@@ -55,6 +90,7 @@ class HitBody(BaseModel):
     source: str
     version: str
     explain: dict[str, float] | None = None
+    neighbours: NeighboursBody | None = None
 
 
 class SearchResponse(BaseModel):

@@ -1,13 +1,18 @@
-"""A search, from question to hits: embed, match, ask the manifests, keep what counts, look further until it is enough.
+"""A search, from question to hits: embed, match, ask the manifests, keep what counts, look further until it is enough,
+then order anew by a model and add neighbours, where that is wanted.
 
-Before it: `service.py` (who may ask what). After it: `ports.py` (the store, the model) and `visibility.py`.
+Before it: `service.py` (who may ask what). After it: `ports.py` (the store, the model), `visibility.py`, `caps.py`,
+`reranking.py`, `neighbours.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from query_api.caps import Caps, capped
+from query_api.neighbours import with_neighbours
 from query_api.ports import Ask, Candidate, Criteria, Index, Live, Mode, QueryEmbedder
+from query_api.reranking import RERANK, Reranker, reranked
 from query_api.visibility import Hit, keys_to_ask, visible
 from schemas.index.manifest import Manifest
 
@@ -17,6 +22,7 @@ _FIRST_LOOK = 3
 _GROWTH = 5
 _MOST_CANDIDATES = 3000
 _MOST_LOOKS = 4
+_NO_CAPS = Caps()
 
 
 @dataclass(frozen=True)
@@ -33,39 +39,70 @@ class Found:
 class Retrieval:
     """Finds hits. Every wait inside is bounded by the ports."""
 
-    def __init__(self, index: Index, embedder: QueryEmbedder) -> None:
+    def __init__(
+        self, index: Index, embedder: QueryEmbedder, reranker: Reranker | None = None, *, rerank_depth: int = 50
+    ) -> None:
         self._index = index
         self._embedder = embedder
+        self._reranker = reranker
+        self._rerank_depth = rerank_depth
 
     async def search(
-        self, live: Live, criteria: Criteria, *, query: str, mode: Mode, limit: int, explain: bool = False
+        self,
+        live: Live,
+        criteria: Criteria,
+        *,
+        query: str,
+        mode: Mode,
+        limit: int,
+        explain: bool = False,
+        caps: Caps = _NO_CAPS,
+        rerank: bool | None = None,
+        neighbours: int = 0,
     ) -> Found:
         """At most `limit` hits, best first. Raises IndexUnavailable, NoIndex, ModelMismatch, ModelUnavailable.
 
-        Fewer come back if there are no more, or if more than 3,000 candidates would have to be looked through.
+        Fewer come back if the caps allow no more, or if more than 3,000 candidates would have to be looked through.
+        rerank None: if there is a reranker. The reranker chooses among the first `rerank_depth` hits that the caps let
+        through; if it was wanted and gave no order, `degraded` says so, and the order is the store's.
         """
         if not criteria.rights.bases:
             return Found((), live.generation.name, 0, 0)
-        vector = None if mode == "keyword" else await self._embedder.embed(live.generation, query)
+        wanted = self._reranker is not None if rerank is None else rerank
+        depth = max(limit, self._rerank_depth) if wanted and self._reranker is not None else limit
+        ask = Ask(query, mode, None, max(depth, limit * _FIRST_LOOK), explain)
+        if mode != "keyword":
+            ask = replace(ask, vector=await self._embedder.embed(live.generation, query))
+        looked = await self._look(live, criteria, ask, caps, limit)
+        hits, degraded = list(looked.hits[:depth]), looked.degraded
+        if wanted:
+            hits, done = await reranked(self._reranker, query, hits)
+            degraded = degraded if done else (*degraded, RERANK)
+        hits = await with_neighbours(self._index, live, criteria.rights.tenant, hits[:limit], neighbours)
+        return replace(looked, hits=tuple(hits), degraded=degraded)
+
+    async def _look(self, live: Live, criteria: Criteria, ask: Ask, caps: Caps, limit: int) -> Found:
+        """All hits among the first candidates that hold `limit` of them, capped."""
         known: dict[str, list[Manifest]] = {}
-        size, looks, second_thoughts = limit * _FIRST_LOOK, 0, False
+        looks, second_thoughts = 0, False
         while True:
             looks += 1
-            candidates = await self._index.candidates(live, criteria, Ask(query, mode, vector, size, explain))
+            candidates = await self._index.candidates(live, criteria, ask)
             if second_thoughts:
                 known.clear()
-            hits, beaten = visible(
+            counting, beaten = visible(
                 candidates, await self._manifests(live, criteria, candidates, known), criteria.rights
             )
+            hits = capped(counting, caps)
             enough = len(hits) >= limit or looks == _MOST_LOOKS
-            more = len(candidates) == size and size < _MOST_CANDIDATES
+            more = len(candidates) == ask.limit and ask.limit < _MOST_CANDIDATES
             # A document that changed between the two questions to the store has its new chunks there by now.
             changed = beaten > 0 and not second_thoughts
             if enough or not (more or changed):
-                return Found(tuple(hits[:limit]), live.generation.name, len(candidates), looks)
+                return Found(tuple(hits), live.generation.name, len(candidates), looks)
             second_thoughts = second_thoughts or changed
             if more:
-                size = min(size * _GROWTH, _MOST_CANDIDATES)
+                ask = replace(ask, limit=min(ask.limit * _GROWTH, _MOST_CANDIDATES))
 
     async def _manifests(
         self, live: Live, criteria: Criteria, candidates: list[Candidate], known: dict[str, list[Manifest]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
 
@@ -15,6 +15,8 @@ from query_api.models import (
     DocumentResponse,
     FreshnessBody,
     HitBody,
+    NeighbourBody,
+    NeighboursBody,
     QueryResponse,
     SearchRequest,
     SearchResponse,
@@ -22,7 +24,7 @@ from query_api.models import (
 )
 from query_api.progress import Progress
 from query_api.service import QueryService
-from query_api.visibility import Hit
+from query_api.visibility import Hit, Neighbour
 from runtime.access import Principal
 from runtime.web.identity import require
 from schemas.records import split_document_key
@@ -41,7 +43,7 @@ def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRo
     async def search(body: SearchRequest, caller: Reader) -> SearchResponse:
         searched = await service.search(caller, body)
         return SearchResponse(
-            hits=_hits(searched.found.hits, explain=body.explain),
+            hits=_hits(searched.found.hits, body),
             position=progress.newest(caller.tenant),
             generation=searched.found.generation,
             took_ms=_ms(searched.took_s),
@@ -54,7 +56,7 @@ def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRo
         return QueryResponse(
             answer=answer.text,
             citations=_citations(answer, searched.found.hits),
-            hits=_hits(searched.found.hits, explain=body.explain),
+            hits=_hits(searched.found.hits, body),
             model=answer.model,
             usage=dict(answer.usage),
             position=progress.newest(caller.tenant),
@@ -122,13 +124,17 @@ def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRo
     return routes
 
 
-def _hits(hits: Sequence[Hit], *, explain: bool) -> list[HitBody]:
-    return [_hit(hit, explain=explain) for hit in hits]
+def _hits(hits: Sequence[Hit], asked: SearchRequest) -> list[HitBody]:
+    return [_hit(hit, asked) for hit in hits]
 
 
-def _hit(hit: Hit, *, explain: bool) -> HitBody:
-    # exclude_unset leaves `explain` out of the JSON unless it was asked for.
-    parts = {"explain": dict(hit.parts)} if explain else {}
+def _hit(hit: Hit, asked: SearchRequest) -> HitBody:
+    # exclude_unset leaves these out of the JSON unless they were asked for.
+    more: dict[str, Any] = {}
+    if asked.explain:
+        more["explain"] = dict(hit.parts)
+    if asked.neighbours:
+        more["neighbours"] = NeighboursBody(before=_beside(hit.before), after=_beside(hit.after))
     return HitBody(
         document_id=hit.document_id,
         knowledge_base=hit.knowledge_base,
@@ -143,8 +149,22 @@ def _hit(hit: Hit, *, explain: bool) -> HitBody:
         metadata=dict(hit.metadata),
         source=hit.source,
         version=hit.version,
-        **parts,
+        **more,
     )
+
+
+def _beside(neighbours: Sequence[Neighbour]) -> list[NeighbourBody]:
+    return [
+        NeighbourBody(
+            chunk_id=neighbour.chunk_id,
+            text=neighbour.text,
+            start=neighbour.start,
+            end=neighbour.end,
+            heading=list(neighbour.heading),
+            page=neighbour.page,
+        )
+        for neighbour in neighbours
+    ]
 
 
 def _citations(answer: Answer, hits: Sequence[Hit]) -> list[CitationBody]:

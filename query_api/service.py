@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 from query_api.answers import NOTHING_FOUND, Answer, Answerer, verified
+from query_api.caps import Caps
 from query_api.filters import Filter, FilterRefused, Known, parse
 from query_api.models import SearchRequest
 from query_api.ports import Criteria, Index, Live
@@ -135,11 +136,23 @@ class QueryService:
             mode=request.mode,
             limit=request.limit,
             explain=request.explain,
+            caps=self._caps(request),
+            rerank=request.rerank,
+            neighbours=request.neighbours,
         )
         ended = self._clock()
         self._metrics.retrieval_duration_seconds.observe(ended - begun)
         self._metrics.query_results.observe(len(found.hits))
         return Searched(found, query, ended - started, ended - begun)
+
+    def _caps(self, request: SearchRequest) -> Caps:
+        """The caps that the caller asks for, else the configured ones; who names documents wants all of them."""
+        per_document = 0 if request.doc_ids is not None else self._settings.per_document
+        return Caps(
+            per_document if request.per_document is None else request.per_document,
+            self._settings.per_source if request.per_source is None else request.per_source,
+            request.distinct,
+        )
 
     async def _filter(self, live: Live, rights: Rights, raw: dict[str, object] | None) -> Filter | None:
         if not raw:

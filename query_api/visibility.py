@@ -7,17 +7,33 @@ versions end: an answer never mixes two versions of a document.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from query_api.ports import Candidate
 from query_api.rights import Rights
-from schemas.index.manifest import Manifest, barrier_document, live, newest
+from schemas.index.manifest import Manifest, Span, barrier_document, live, newest
 from schemas.records import MetadataValue, split_document_key
 
 
 @dataclass(frozen=True)
+class Neighbour:
+    """A chunk that stands beside a hit in its document; the fields are a hit's."""
+
+    chunk_id: str
+    text: str
+    start: int
+    end: int
+    heading: tuple[str, ...]
+    page: int | None
+
+
+@dataclass(frozen=True)
 class Hit:
-    """A chunk that counts. start and end are character offsets in the document's text; text is exactly that stretch."""
+    """A chunk that counts. start and end are character offsets in the document's text; text is exactly that stretch.
+
+    spans are all chunks of this version of the document in their order, of which this is number `place`. before and
+    after are empty unless neighbours were asked for.
+    """
 
     document_id: str
     knowledge_base: str
@@ -33,6 +49,10 @@ class Hit:
     source: str
     version: str
     parts: Mapping[str, float]
+    place: int = 0
+    spans: tuple[Span, ...] = field(default=(), repr=False)
+    before: tuple[Neighbour, ...] = ()
+    after: tuple[Neighbour, ...] = ()
 
 
 def keys_to_ask(candidates: Iterable[Candidate]) -> set[str]:
@@ -62,10 +82,12 @@ def visible(candidates: Sequence[Candidate], manifests: Iterable[Manifest], righ
         manifest = deciding.get(candidate.document)
         if manifest is None or not readable(manifest, deciding, rights):
             continue
-        span = next((span for span in manifest.spans if span.chunk_id == candidate.chunk_id), None)
-        if span is None:
+        places = (at for at, span in enumerate(manifest.spans) if span.chunk_id == candidate.chunk_id)
+        place = next(places, None)
+        if place is None:
             beaten += 1
             continue
+        span = manifest.spans[place]
         _, base, document_id = split_document_key(candidate.document)
         hits.append(
             Hit(
@@ -83,6 +105,8 @@ def visible(candidates: Sequence[Candidate], manifests: Iterable[Manifest], righ
                 source=manifest.origin.source,
                 version=manifest.position.version,
                 parts=candidate.parts,
+                place=place,
+                spans=manifest.spans,
             )
         )
     return hits, beaten

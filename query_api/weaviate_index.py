@@ -18,7 +18,7 @@ from weaviate.classes.query import Filter as Where
 from weaviate.classes.query import HybridFusion, MetadataQuery
 from weaviate.collections import CollectionAsync
 
-from query_api.ports import Ask, Candidate, Criteria, Live, NoIndex
+from query_api.ports import Ask, Candidate, Criteria, Live, Mode, NoIndex
 from query_api.weaviate_filters import rights_where, where
 from query_api.weaviate_link import UnknownTenant, WeaviateLink
 from schemas.index.contract import ALIAS, VECTOR, Generation, metadata_key
@@ -90,7 +90,7 @@ class WeaviateIndex:
                         return_metadata=MetadataQuery(score=True, explain_score=ask.explain),
                         **wanted,
                     )
-            return [_candidate(item) for item in found.objects]
+            return [_candidate(item, ask.mode) for item in found.objects]
 
         return await self._ask(live.generation.chunks, criteria.rights.tenant, query, [])
 
@@ -195,7 +195,7 @@ async def _resolve(client: weaviate.WeaviateAsyncClient, name: str) -> Live:
     return Live(generation, keys)
 
 
-def _candidate(item: Any) -> Candidate:
+def _candidate(item: Any, mode: Mode) -> Candidate:
     properties: Mapping[str, Any] = item.properties
     metadata = item.metadata
     parts: dict[str, float] = {}
@@ -204,6 +204,8 @@ def _candidate(item: Any) -> Candidate:
         # Cosine distance 0..2; the score is the similarity, as in the vector leg of a hybrid search.
         score = 1.0 - (metadata.distance or 0.0)
         parts["vector"] = score
+    elif mode == "keyword":
+        parts["keyword"] = float(score)
     for leg, original, normalised in _PART.findall(metadata.explain_score or ""):
         parts[leg] = float(original)
         parts[f"{leg}_normalised"] = float(normalised)

@@ -84,13 +84,16 @@ class Embedding(_Section):
 
 
 class Rerank(_Section):
-    """The model that orders hits anew."""
+    """The model that orders hits anew. openai: a server with `POST /rerank`, as vLLM, Infinity, llama.cpp, Jina."""
 
     provider: Literal["none", "cohere", "openai"] = "none"
-    url: str | None = None
-    model: str | None = None
+    url: str | None = Field(None, description="Another address than Cohere's own; openai has none of its own.")
+    model: str | None = Field(None, description="None: the provider's default; openai has none.")
     api_key: SecretStr | None = None
-    timeout_s: float = 10
+    timeout_s: float = Field(
+        3, gt=0, description="Longest wait: it is part of a search, which then keeps its own order."
+    )
+    candidates: int = Field(50, ge=1, le=100, description="Hits the model chooses among; more cost time and money.")
 
 
 class Answer(_Section):
@@ -121,6 +124,8 @@ class QueryApi(_Section):
     port: int = 8000
     max_query_length: int = Field(1000, description="Characters.")
     max_limit: int = Field(100, description="Most hits one search may ask for.")
+    per_document: int = Field(3, ge=0, description="Most hits of one document unless asked otherwise; 0: any number.")
+    per_source: int = Field(0, ge=0, description="Most hits of one source unless asked otherwise; 0: any number.")
     slow_query_ms: int = Field(3000, description="Above this a query is logged as slow.")
 
 

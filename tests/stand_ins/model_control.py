@@ -18,12 +18,12 @@ Kind = Literal[
     "drop",  # the connection closes at once
     "garbage",  # 200, not JSON
     "strange",  # 200, JSON of another shape
-    "nan",  # one value is NaN
+    "nan",  # one value, or one rank's score, is NaN
     "zero",  # one vector is all zeros
-    "short",  # one vector too few
-    "permuted",  # the vectors (and Cohere's echo) in another order; OpenAI's numbers stay true
+    "short",  # one vector, or one rank, too few
+    "permuted",  # the vectors (and Cohere's echo) in another order; OpenAI's and ranks' numbers stay true
     "rewritten_echo",  # Cohere's echo in lower case: harmless
-    "misnumbered",  # OpenAI's numbers are wrong
+    "misnumbered",  # OpenAI's and ranks' numbers are wrong
     "wrong_dimension",  # one value too many in each vector
     "cut",  # a stream ends in its middle
 ]

@@ -1,4 +1,5 @@
-"""The shapes of Cohere's v2 API (embed, rerank, chat) and OpenAI's v1 API (embeddings, chat/completions).
+"""The shapes of Cohere's v2 API (embed, rerank, chat) and OpenAI's v1 API (embeddings, chat/completions), and of the
+`POST /v1/rerank` that Jina, vLLM, Infinity and llama.cpp share.
 
 Sources: the request and event models of the cohere and openai client packages; both clients are run
 against this in tests/unit/runtime/embedding/test_model_server.py.
@@ -43,7 +44,7 @@ def complaint(path: str, body: Body, texts: tuple[str, ...]) -> str | None:
             return "texts must hold 1 to 96 texts"
     if path == "/v1/embeddings" and (not texts or len(texts) > 2048 or not all(texts)):
         return "input must hold 1 to 2048 texts, none of them empty"
-    if path == "/v2/rerank" and not (body.get("query") and body.get("documents")):
+    if path.endswith("/rerank") and not (body.get("query") and body.get("documents")):
         return "query and documents are required"
     if path.endswith(("chat", "completions")) and not body.get("messages"):
         return "messages is required"
@@ -80,6 +81,17 @@ def cohere_rerank(body: Body, _dimension: int, _answer: str | None) -> Body:
     return {"id": "stand-in", "results": scored[: body.get("top_n") or len(scored)], "meta": meta}
 
 
+def jina_rerank(body: Body, dimension: int, answer: str | None) -> Body:
+    """As vLLM's documentation shows it; `return_documents` is true unless said otherwise."""
+    found = cohere_rerank(body, dimension, answer)
+    results = found["results"]
+    if body.get("return_documents", True):
+        texts = [_document_text(document) for document in body["documents"]]
+        results = [{**one, "document": {"text": texts[one["index"]]}} for one in results]
+    count = _tokens(body["query"], *map(_document_text, body["documents"]))
+    return {"id": "stand-in", "model": body["model"], "usage": {"total_tokens": count}, "results": results}
+
+
 def cohere_chat(body: Body, _dimension: int, answer: str | None) -> Body:
     text, citations = _cohere_answer(body, answer)
     message: Body = {"role": "assistant", "content": [{"type": "text", "text": text}]}
@@ -109,6 +121,7 @@ ANSWER: dict[str, Callable[[Body, int, str | None], Body]] = {
     "/v2/embed": cohere_embed,
     "/v2/rerank": cohere_rerank,
     "/v2/chat": cohere_chat,
+    "/v1/rerank": jina_rerank,
     "/v1/embeddings": openai_embeddings,
     "/v1/chat/completions": openai_chat,
 }
@@ -122,8 +135,10 @@ def stream(path: str, body: Body, answer: str | None) -> list[str]:
 
 
 def spoil(answer: Body, kind: str) -> None:
-    """Make a good embedding answer a bad one, in place."""
-    if isinstance(answer.get("embeddings"), dict):
+    """Make a good answer of embeddings or ranks a bad one, in place."""
+    if isinstance(answer.get("results"), list):
+        _spoil_ranks(answer["results"], kind)
+    elif isinstance(answer.get("embeddings"), dict):
         rows = answer["embeddings"]["float"]
         _spoil_rows(rows, kind)
         if kind == "permuted":
@@ -140,6 +155,19 @@ def spoil(answer: Body, kind: str) -> None:
             answer["data"].reverse()
         if kind == "misnumbered":
             answer["data"] = [{**item, "index": 0} for item in answer["data"]]
+
+
+def _spoil_ranks(results: list[Body], kind: str) -> None:
+    match kind:
+        case "nan":
+            results[-1]["relevance_score"] = float("nan")
+        case "short":
+            results.pop()
+        case "permuted":
+            results.reverse()
+        case "misnumbered":
+            for one in results:
+                one["index"] = 0
 
 
 def _spoil_rows(rows: list[list[float]], kind: str) -> None:

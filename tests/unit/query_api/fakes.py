@@ -15,6 +15,7 @@ from query_api.extractive import Extractive
 from query_api.lookups import Lookups
 from query_api.ports import Index, QueryEmbedder
 from query_api.progress import Accepted, Progress
+from query_api.reranking import Reranker
 from query_api.retrieval import Retrieval
 from query_api.service import QueryService
 from runtime.access import SCOPES, ApiKey, KnowledgeBase, Role, Scope, digest
@@ -95,6 +96,7 @@ def app_around(
     embedder: QueryEmbedder,
     *,
     answerer: Answerer | None = None,
+    reranker: Reranker | None = None,
     directory: FakeDirectory | None = None,
     settings: QueryApi | None = None,
     checks: Sequence[Check] = (),
@@ -108,7 +110,7 @@ def app_around(
     timing = {} if clock is None else {"clock": clock}
     service = QueryService(
         index=index,
-        retrieval=Retrieval(index, embedder),
+        retrieval=Retrieval(index, embedder, reranker),
         answerer=answerer or Extractive(),
         bases=directory,
         freshness=freshness,
