@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -16,7 +16,8 @@ from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, N
 from query_api.progress import Progress
 from query_api.service import QueryService
 from runtime.metrics import Metrics
-from runtime.web import audit, health, identity, problems
+from runtime.settings import Web
+from runtime.web import audit, docs_page, health, identity, problems
 from runtime.web.problems import Problem
 from runtime.web.requests import RequestMiddleware
 
@@ -48,6 +49,7 @@ class Deps:
     start: Callable[[], Awaitable[None]]
     stop: Callable[[], Awaitable[None]]
     log: audit.Log
+    web: Web = field(default_factory=Web)
 
 
 def create_app(deps: Deps) -> FastAPI:
@@ -61,7 +63,15 @@ def create_app(deps: Deps) -> FastAPI:
         finally:
             await deps.stop()
 
-    app = FastAPI(title="Thalweg query API", version=deps.version, lifespan=life, redoc_url=None)
+    app = FastAPI(
+        title="Thalweg query API",
+        version=deps.version,
+        summary="Hits and cited answers, as fresh as their sources.",
+        lifespan=life,
+        openapi_url="/openapi.json" if deps.web.docs else None,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.include_router(routes.router(deps.service, deps.lookups, deps.progress))
     app.include_router(health.router(deps.checks, deps.metrics.registry, version=deps.version))
     problems.install(app)
@@ -69,7 +79,14 @@ def create_app(deps: Deps) -> FastAPI:
     audit.install(app, deps.log, deps.now_ms)
     for error, kind, again in _KINDS:
         app.add_exception_handler(error, _handler(kind, again))
-    app.add_middleware(RequestMiddleware, counter=deps.metrics.http_requests, max_body_bytes=MOST_BODY_BYTES)
+    if deps.web.docs:
+        docs_page.install(app)
+    app.add_middleware(
+        RequestMiddleware,
+        counter=deps.metrics.http_requests,
+        max_body_bytes=MOST_BODY_BYTES,
+        origins=deps.web.cors_origins,
+    )
     app.add_middleware(audit.AuditMiddleware, log=deps.log, now_ms=deps.now_ms)
     return app
 

@@ -111,6 +111,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
             start=start,
             stop=stop,
             log=audit,
+            web=settings.web,
         )
     )
 

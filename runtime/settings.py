@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 
 class SettingsError(ValueError):
@@ -129,6 +130,27 @@ class QueryApi(_Section):
     slow_query_ms: int = Field(3000, description="Above this a query is logged as slow.")
 
 
+def _listed(given: object) -> object:
+    """The environment has no lists: commas stand between."""
+    return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+
+
+def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in origins:
+        if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", origin):
+            raise ValueError(f"{origin!r} is no origin such as https://app.example.com; `*` is not allowed")
+    return origins
+
+
+class Web(_Section):
+    """What both APIs allow browsers."""
+
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_origins)] = Field(
+        (), description="Origins of web pages that may call the APIs, with commas between; by default none."
+    )
+    docs: bool = Field(True, description="Serve /docs and /openapi.json, to anyone.")
+
+
 class Parse(_Section):
     """Files are parsed in child processes with these limits."""
 
@@ -214,6 +236,7 @@ class Settings(_Section):
     answer: Answer = Answer()
     upload: UploadApi = UploadApi()
     query: QueryApi = QueryApi()
+    web: Web = Web()
     parse: Parse = Parse()
     index: Index = Index()
     lanes: Lanes = Lanes()

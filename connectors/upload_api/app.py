@@ -13,7 +13,8 @@ from connectors.upload_api import documents, events, follow, uploads
 from connectors.upload_api.body_guard import BodyGuard
 from connectors.upload_api.ports import Parts
 from connectors.upload_api.receive import MAX_FIELD_BYTES, MAX_FIELDS, too_large
-from runtime.web import audit, health, identity, problems
+from runtime.settings import Web
+from runtime.web import audit, docs_page, health, identity, problems
 from runtime.web.health import Check
 from runtime.web.identity import Keys
 from runtime.web.problems import Problem
@@ -36,6 +37,7 @@ def create_app(
     http_requests: Counter,
     version: str,
     log: audit.Log,
+    web: Web = Web(),  # noqa: B008  # frozen
     lifespan: Lifespan | None = None,
     idle_s: float = 30.0,
     grace_s: float = 20.0,
@@ -49,6 +51,9 @@ def create_app(
         version=version,
         summary="Files, documents and events in; each is answered once it is durable.",
         lifespan=lifespan,
+        openapi_url="/openapi.json" if web.docs else None,
+        docs_url=None,
+        redoc_url=None,
     )
     problems.install(app)
     identity.install(app, keys, parts.now_ms)
@@ -56,6 +61,8 @@ def create_app(
     for router in (uploads.routes(parts), follow.routes(parts), documents.routes(parts), events.routes(parts)):
         app.include_router(router)
     app.include_router(health.router(checks, registry, version=version))
+    if web.docs:
+        docs_page.install(app)
     frame = (MAX_FIELDS + 1) * MAX_FIELD_BYTES
     app.add_middleware(
         BodyGuard,
@@ -68,6 +75,6 @@ def create_app(
             else Problem("too-large", f"The body is larger than {limit} bytes: send less at once.", headers=_CLOSE)
         ),
     )
-    app.add_middleware(RequestMiddleware, counter=http_requests)
+    app.add_middleware(RequestMiddleware, counter=http_requests, origins=web.cors_origins)
     app.add_middleware(audit.AuditMiddleware, log=log, now_ms=parts.now_ms)
     return app

@@ -124,6 +124,7 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
         http_requests=metrics().http_requests,
         version=_version(),
         log=audit,
+        web=settings.web,
         lifespan=lifespan,
     )
 

@@ -8,33 +8,20 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import structlog
 from prometheus_client import Counter
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from runtime.web.browsers import add_headers, with_origins
 from runtime.web.problems import Problem, response_of, unexpected
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:@/+=-]{1,128}")
 _QUIET = ("/health", "/ready", "/metrics")
 """Probes ask every second or two: their lines are logged at debug."""
-
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
-_DOCS = ("/docs", "/redoc")
-_DOCS_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https://fastapi.tiangolo.com; "
-    "frame-ancestors 'none'"
-)
 
 
 class RequestMiddleware:
@@ -42,11 +29,15 @@ class RequestMiddleware:
 
     counter has the labels method, route, status. max_body_bytes: a longer body is answered 413 before any route
     sees it (the body is held in memory up to that size); None leaves bodies to the routes. `request.state.request_id`
-    is set for the routes, and `request_id` in the log's context.
+    is set for the routes, and `request_id` in the log's context. origins: the web pages that may call the app.
     """
 
-    def __init__(self, app: ASGIApp, *, counter: Counter, max_body_bytes: int | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, *, counter: Counter, max_body_bytes: int | None = None, origins: Sequence[str] = ()
+    ) -> None:
         self._app = app
+        # Around the errors too: a page that may call the API is to see its problems.
+        self._answered = with_origins(self._handled, origins)
         self._counter = counter
         self._max_body_bytes = max_body_bytes
 
@@ -64,21 +55,34 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(message, scope, request_id)
+                add_headers(message, request_id)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, await self._bounded(scope, receive), answer)
-            except Problem as problem:
-                await response_of(problem, request_id)(scope, receive, answer)
-            except Exception as error:
-                told = unexpected(error)
-                if status:  # the answer is under way: all that is left is to break it off
-                    raise
-                await response_of(told, request_id)(scope, receive, answer)
+                await self._answered(scope, receive, answer)
             finally:
                 self._record(scope, status, time.monotonic() - started)
+
+    async def _handled(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The app, its body bounded; every error that is left becomes a problem."""
+        begun = False
+
+        async def answer(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        request_id: str = scope["state"]["request_id"]
+        try:
+            await self._app(scope, await self._bounded(scope, receive), answer)
+        except Problem as problem:
+            await response_of(problem, request_id)(scope, receive, answer)
+        except Exception as error:
+            told = unexpected(error)
+            if begun:  # the answer is under way: all that is left is to break it off
+                raise
+            await response_of(told, request_id)(scope, receive, answer)
 
     async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
         """The body, read whole, if it is short enough. Raises Problem 413."""
@@ -126,12 +130,3 @@ class RequestMiddleware:
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-
-def _add_headers(message: Message, scope: Scope, request_id: str) -> None:
-    headers = MutableHeaders(scope=message)
-    headers["X-Request-ID"] = request_id
-    for name, value in _HEADERS.items():
-        headers.setdefault(name, value)
-    if scope["path"].startswith(_DOCS):
-        headers["Content-Security-Policy"] = _DOCS_POLICY

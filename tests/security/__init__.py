@@ -1,0 +1,1 @@
+"""Attacks, and what stops each: README.md has the table."""
