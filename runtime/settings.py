@@ -115,6 +115,7 @@ class UploadApi(_Section):
     host: str = "127.0.0.1"
     port: int = 8001
     max_bytes: int = Field(26_214_400, description="Largest file (25 MiB).")
+    require_idempotency_key: bool = Field(False, description="Whether an upload without Idempotency-Key is refused.")
     spool: Path | None = Field(None, description="Where files wait while they are received; None: `<home>/spool`.")
 
 

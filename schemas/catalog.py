@@ -22,6 +22,7 @@ RECORD_TYPES: Mapping[str, type] = {
         records.DocumentChange,
         records.Event,
         records.Upload,
+        records.UploadKey,
         records.Receipt,
         records.Embedding,
         records.SourceDefinition,

@@ -185,6 +185,35 @@ class Upload:
         return document_key(self.tenant, self.knowledge_base, self.document_id)
 
 
+class UploadKeyStep(StrEnum):
+    """What happened to an Idempotency-Key: a replica is at work, the upload is accepted, the replica gave up."""
+
+    CLAIMED = "CLAIMED"
+    ACCEPTED = "ACCEPTED"
+    RELEASED = "RELEASED"
+
+
+@dataclass(frozen=True)
+class UploadKey:
+    """A step in the life of an upload's Idempotency-Key: the record of the topic `upload-keys`.
+
+    fingerprint is of the request that the key belongs to, holder the process that is at work; at_ms is its clock, in
+    milliseconds since 1970. position is what was answered, once it is accepted.
+    """
+
+    upload_id: str
+    fingerprint: str
+    holder: str
+    step: UploadKeyStep
+    at_ms: int
+    position: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The upload's id, which is made of tenant, caller and Idempotency-Key."""
+        return self.upload_id
+
+
 @dataclass(frozen=True)
 class Receipt:
     """How far a change came, and when: the record of the topic `receipts`.
@@ -289,7 +318,7 @@ class AuditEntry:
         return self.tenant
 
 
-Record = DocumentChange | Event | Upload | Receipt | Embedding | SourceDefinition | AccessEntry | AuditEntry
+Record = DocumentChange | Event | Upload | UploadKey | Receipt | Embedding | SourceDefinition | AccessEntry | AuditEntry
 
 
 def document_key(tenant: str, knowledge_base: str, document_id: str) -> str:

@@ -23,6 +23,7 @@ from connectors.upload_api.app import create_app
 from connectors.upload_api.checks import checks
 from connectors.upload_api.ports import Parts
 from connectors.upload_api.progress import WINDOW_MS, ProgressTail, UploadProgress
+from connectors.upload_api.upload_keys import UploadKeys, UploadKeyTail
 from runtime import logs
 from runtime.audit import AuditLog
 from runtime.blobs import BlobStore
@@ -84,6 +85,8 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
     directory = Directory(settings.kafka.bootstrap, codec, producer=producer, own_keys=demo_keys(settings))
     progress = UploadProgress()
     tail = ProgressTail(settings.kafka.bootstrap, codec, progress, since_ms=now_ms() - WINDOW_MS)
+    keys = UploadKeys()
+    key_tail = UploadKeyTail(settings.kafka.bootstrap, codec, keys)
     blobs = BlobStore(settings.blobs_url)
     audit = AuditLog(producer, codec, metrics().audit_entries)
     keeper = KeeperThread(Connect(settings.connect.url, timeout_s=5, deadline_s=5))
@@ -97,6 +100,9 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
         max_bytes=settings.upload.max_bytes,
         now_ms=now_ms,
         stopping=lambda: server is not None and server.told_to_stop,
+        keys=keys,
+        keys_ready=lambda: key_tail.caught_up,
+        key_required=settings.upload.require_idempotency_key,
     )
 
     @asynccontextmanager
@@ -106,12 +112,14 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
         audit.start()
         directory.start()
         tail.start()
+        key_tail.start()
         keeper.start()
         try:
             yield
         finally:
             await asyncio.to_thread(keeper.close)
             tail.close()
+            key_tail.close()
             directory.close()
             await asyncio.to_thread(audit.close)
             await asyncio.to_thread(producer.close)
@@ -119,7 +127,7 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
     return create_app(
         parts,
         keys=directory,
-        checks=checks(directory, tail, blobs, registry),
+        checks=checks(directory, tail, key_tail, blobs, registry),
         registry=metrics().registry,
         http_requests=metrics().http_requests,
         version=_version(),

@@ -10,7 +10,7 @@ from runtime.producer import Delivery, DeliveryFailed, Outgoing
 from runtime.web import audit
 from runtime.web.problems import Problem
 from schemas.lanes import Lane
-from schemas.records import Event, Upload
+from schemas.records import Event, Upload, UploadKey
 from schemas.registry import NotRegistered, RegistryUnavailable
 
 _AGAIN = {"Retry-After": "5"}
@@ -19,7 +19,7 @@ _LIVE_AT_ONCE = 100
 """Records of one request above which they are a load: they take the bulk lane, and hold back nobody's edit."""
 
 
-async def publish(parts: Parts, topic: str, records: Sequence[Event | Upload]) -> list[Delivery]:
+async def publish(parts: Parts, topic: str, records: Sequence[Event | Upload | UploadKey]) -> list[Delivery]:
     """Send records; returns when each is durable, in order. Raises Problem 503 (try again) or 413."""
 
     audit.note(documents=[record.key.partition("/")[2] for record in records])

@@ -6,10 +6,11 @@ Before this: nothing. After this: `app.py` takes them all in one bundle.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from connectors.upload_api.upload_keys import UploadKeys
 from runtime.access import KnowledgeBase
 from runtime.producer import Delivery, Outgoing
 from schemas.records import AccessEntry, Record, Upload
@@ -115,7 +116,11 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything the routes need. stopping is true once the process was told to end."""
+    """Everything the routes need. stopping is true once the process was told to end.
+
+    keys_ready is true once every Idempotency-Key that counts is known; key_required: an upload must have one;
+    key_timeout_s: longest wait until a claim of one is read back; key_patience_s: for another replica's answer.
+    """
 
     sender: Sender
     encoder: Encoder
@@ -126,5 +131,10 @@ class Parts:
     max_bytes: int
     now_ms: Callable[[], int]
     stopping: Callable[[], bool] = lambda: False
+    keys: UploadKeys = field(default_factory=UploadKeys)
+    keys_ready: Callable[[], bool] = lambda: True
+    key_required: bool = False
+    key_timeout_s: float = 10.0
+    key_patience_s: float = 2.0
     stream_limit_s: float = 900.0
     heartbeat_s: float = 10.0

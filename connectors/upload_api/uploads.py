@@ -7,7 +7,9 @@ far it came.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -15,11 +17,10 @@ from fastapi.responses import JSONResponse, Response
 
 from connectors.upload_api.follow import wait_ended
 from connectors.upload_api.form import parse_form
-from connectors.upload_api.idempotency import InFlight, upload_id_for
+from connectors.upload_api.idempotency import InFlight, Turns, upload_id_for
 from connectors.upload_api.outbox import publish
 from connectors.upload_api.permission import require_writer
 from connectors.upload_api.ports import Parts, UploadState
-from connectors.upload_api.progress import fingerprint
 from connectors.upload_api.receive import Received, invalid_field, receive
 from runtime.access import Principal
 from runtime.blobs import BlobUnavailable
@@ -30,6 +31,7 @@ from schemas.records import Upload
 
 Caller = Annotated[Principal, Depends(require("ingest"))]
 _KINDS = ", ".join(Kind)
+_KEY = "The same request twice within a day is one upload, answered alike; another request with it is refused."
 _FORM: dict[str, Any] = {
     "type": "object",
     "required": ["file", "knowledge_base"],
@@ -47,7 +49,7 @@ _FORM: dict[str, Any] = {
 def routes(parts: Parts) -> APIRouter:
     """The route."""
     router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
-    at_work = InFlight()
+    at_work, turns = InFlight(), Turns(parts)
 
     @router.post(
         "",
@@ -58,17 +60,18 @@ def routes(parts: Parts) -> APIRouter:
     async def upload(
         request: Request,
         caller: Caller,
-        idempotency_key: Annotated[str | None, Header(description="The same request twice is one upload.")] = None,
+        idempotency_key: Annotated[list[str], Header(description=_KEY)] = [],  # noqa: B006  # FastAPI copies it
         wait: Annotated[str | None, Query(pattern="^searchable$", description="Answer once it is searchable.")] = None,
         timeout: Annotated[float, Query(ge=0, le=300, description="Seconds that `wait` may take.")] = 30,  # noqa: ASYNC109
     ) -> Response:
         """Answers 202 once file and record are durable. With `wait=searchable` the answer says how far it came."""
-        upload_id = upload_id_for(caller.tenant, idempotency_key)
+        upload_id = upload_id_for(caller, idempotency_key, required=parts.key_required)
         with at_work.holding(upload_id):
             content_type = request.headers.get("content-type", "")
             received = await receive(content_type, request.stream(), parts.spool, parts.max_bytes)
             try:
-                state = await _accept(parts, caller, upload_id, received, request.state.request_id)
+                upload = await _checked(parts, caller, upload_id, received, request.state.request_id)
+                state = await _accept(parts, upload, received.path, turns if idempotency_key else None)
             finally:
                 received.path.unlink(missing_ok=True)
         if wait is not None:
@@ -81,15 +84,12 @@ def routes(parts: Parts) -> APIRouter:
     return router
 
 
-async def _accept(parts: Parts, caller: Principal, upload_id: str, received: Received, request_id: str) -> UploadState:
-    """From a spooled file to a durable record: 1. checks; 2. blob; 3. record. Nothing is left of what is refused.
-
-    A death after 2 leaves a blob that nothing names: the caller got no answer and sends the file again.
-    """
+async def _checked(parts: Parts, caller: Principal, upload_id: str, received: Received, request_id: str) -> Upload:
+    """What is to be published, its blob still to come. Raises Problem: then nothing is left of it."""
     form = parse_form(received.fields)
     kind = _kind(received)
     await require_writer(caller, form.knowledge_base, parts.bases)
-    upload = Upload(
+    return Upload(
         upload_id=upload_id,
         tenant=caller.tenant,
         knowledge_base=form.knowledge_base,
@@ -106,22 +106,39 @@ async def _accept(parts: Parts, caller: Principal, upload_id: str, received: Rec
         request_id=request_id,
         received_ms=parts.now_ms(),
     )
-    earlier = parts.progress.find(upload_id)
-    if earlier is not None and earlier.fingerprint is not None:
-        if earlier.fingerprint != fingerprint(upload):
-            raise Problem(
-                "idempotency-key-reused",
-                "An earlier request with this Idempotency-Key had another file or other fields: use a fresh key.",
-            )
-        return earlier
+
+
+async def _accept(parts: Parts, upload: Upload, path: Path, turns: Turns | None) -> UploadState:
+    """From a spooled file to a durable record: 1. the key's turn, if there is a key; 2. blob; 3. record.
+
+    A death after 2 leaves a blob that nothing names: the caller got no answer and sends the file again.
+    """
+    if turns is None:
+        return await _published(parts, upload, path)
+    answered = await turns.take(upload)
+    if answered is not None:
+        return answered
     try:
-        blob = await asyncio.to_thread(parts.blobs.put, received.path, tenant=caller.tenant)
+        state = await _published(parts, upload, path, in_time=turns.in_time)
+    except BaseException:
+        turns.release(upload)
+        raise
+    await turns.settle(upload, state.position)
+    return state
+
+
+async def _published(
+    parts: Parts, upload: Upload, path: Path, *, in_time: Callable[[str], None] = lambda _: None
+) -> UploadState:
+    try:
+        blob = await asyncio.to_thread(parts.blobs.put, path, tenant=upload.tenant)
     except BlobUnavailable as error:
         raise Problem("unavailable", f"The file cannot be stored: {error}.", headers={"Retry-After": "10"}) from error
+    in_time(upload.upload_id)
     upload = replace(upload, blob=blob)
     (delivery,) = await publish(parts, "uploads", [upload])
     parts.progress.accepted(upload, delivery)
-    state = parts.progress.find(upload_id)
+    state = parts.progress.find(upload.upload_id)
     if state is None:
         raise AssertionError("an accepted upload is known")
     return state

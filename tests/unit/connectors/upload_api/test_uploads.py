@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from runtime.producer import DeliveryFailed
 from schemas.records import ReceiptStage
-from tests.unit.connectors.upload_api.world import ADMIN, EDITOR, OTHER, QUERY, TEXT, VIEWER, World, upload_world
+from tests.unit.connectors.upload_api.world import ADMIN, EDITOR, QUERY, TEXT, VIEWER, World, upload_world
 
 PROGRAM = b"MZ\x90\x00" + bytes(range(256)) * 20
 
@@ -250,56 +250,6 @@ async def test_a_record_that_kafka_did_not_confirm_is_no_upload(world: World) ->
     again = await world.upload(headers={"Idempotency-Key": "k"})
     assert again.status_code == 202
     assert len(world.log.uploads) == 1
-
-
-async def test_the_same_request_twice_is_one_upload(world: World) -> None:
-    first = await world.upload(headers={"Idempotency-Key": "k-1"})
-    again = await world.upload(headers={"Idempotency-Key": '"k-1"'})
-    assert (again.status_code, again.json()) == (202, first.json())
-    assert len(world.log.uploads) == 1
-
-
-async def test_a_key_with_another_file_or_other_fields_is_refused(world: World) -> None:
-    await world.upload(headers={"Idempotency-Key": "k"})
-    for answer in (
-        await world.upload(b"other text", headers={"Idempotency-Key": "k"}),
-        await world.upload(title="other", headers={"Idempotency-Key": "k"}),
-    ):
-        problem(answer, 422, "idempotency-key-reused")
-    assert len(world.log.uploads) == 1
-    assert len(world.blobs) == 1
-
-
-async def test_a_key_still_at_work_is_refused_until_it_is_done(world: World) -> None:
-    world.log.gate.clear()
-    first = asyncio.create_task(world.upload(headers={"Idempotency-Key": "k"}))
-    await asyncio.wait_for(world.log.waiting.wait(), 5)
-    problem(await world.upload(headers={"Idempotency-Key": "k"}), 409, "idempotency-key-in-use")
-    world.log.gate.set()
-    assert (await first).status_code == 202
-    assert (await world.upload(headers={"Idempotency-Key": "k"})).status_code == 202
-    assert len(world.log.uploads) == 1
-
-
-async def test_two_tenants_with_one_key_do_not_meet(world: World) -> None:
-    ours = await world.upload(headers={"Idempotency-Key": "k"})
-    theirs = await world.upload(b"other text", key=OTHER, headers={"Idempotency-Key": "k"})
-    assert theirs.status_code == 202
-    assert theirs.json()["upload_id"] != ours.json()["upload_id"]
-
-
-async def test_a_replica_that_read_the_topic_knows_the_key(world: World, tmp_path: Path) -> None:
-    first = await world.upload(headers={"Idempotency-Key": "k"})
-    async with upload_world(tmp_path / "replica") as replica:
-        replica.progress.take_upload(world.log.uploads[0], "uploads/0@0")
-        again = await replica.upload(headers={"Idempotency-Key": "k"})
-        assert again.json() == first.json()
-        assert replica.log.uploads == []
-
-
-async def test_a_malformed_idempotency_key_is_refused(world: World) -> None:
-    for key in ("a b", '""', "x" * 300):
-        problem(await world.upload(headers={"Idempotency-Key": key}), 422, "validation-failed")
 
 
 async def test_fifty_times_the_same_file_at_once_is_one_document(world: World) -> None:

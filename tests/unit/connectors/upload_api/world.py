@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +16,12 @@ from prometheus_client import CollectorRegistry
 from connectors.upload_api.app import create_app
 from connectors.upload_api.ports import Parts
 from connectors.upload_api.progress import UploadProgress
+from connectors.upload_api.upload_keys import UploadKeys
 from runtime.access import ApiKey, KnowledgeBase, Role, Scope, digest
 from runtime.blobs import BlobStore
 from runtime.metrics import declare
 from runtime.producer import Delivery, DeliveryFailed, Outgoing
-from schemas.records import AccessEntry, Event, Receipt, ReceiptStage, Record, Upload
+from schemas.records import AccessEntry, Event, Receipt, ReceiptStage, Record, Upload, UploadKey, UploadKeyStep
 from tests.support.fake_audit import FakeAudit
 
 ADMIN, EDITOR, VIEWER, QUERY, OTHER = "tw_admin", "tw_editor", "tw_viewer", "tw_query", "tw_other"
@@ -28,11 +29,16 @@ TEXT = b"The river carries fine gravel toward the delta.\n"
 
 
 class Log:
-    """Kafka: every record sent, in order; fails as told; each send waits while `gate` is closed."""
+    """Kafka: every record sent, in order, read by all readers; fails as told; each send waits while `gate` is closed.
+
+    failure_of fails one topic only.
+    """
 
     def __init__(self) -> None:
         self.records: list[tuple[str, Record]] = []
         self.failure: DeliveryFailed | None = None
+        self.failure_of: dict[str, DeliveryFailed] = {}
+        self.readers: list[Callable[[Record, Delivery], None]] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.waiting = asyncio.Event()
@@ -53,10 +59,18 @@ class Log:
             assert outgoing.value is not None
             record = self._encoded[outgoing.value]
             assert outgoing.key == record.key.encode()
+            if outgoing.topic in self.failure_of:
+                raise self.failure_of[outgoing.topic]
             offset = len([topic for topic, _ in self.records if topic == outgoing.topic])
             self.records.append((outgoing.topic, record))
             deliveries.append(Delivery(outgoing.topic, 0, offset, 1))
+            for reader in self.readers:
+                reader(record, deliveries[-1])
         return deliveries
+
+    @property
+    def steps(self) -> list[UploadKeyStep]:
+        return [record.step for _, record in self.records if isinstance(record, UploadKey)]
 
     @property
     def uploads(self) -> list[Upload]:
@@ -106,6 +120,8 @@ class World:
     log: Log
     people: People
     progress: UploadProgress
+    keys: UploadKeys
+    clock: list[int]
     folder: Path
     audit: FakeAudit
     stop: list[bool] = field(default_factory=list)
@@ -152,11 +168,30 @@ class World:
 
 @asynccontextmanager
 async def upload_world(
-    folder: Path, *, max_bytes: int = 100_000, stream_limit_s: float = 5, **guard: float
+    folder: Path,
+    *,
+    max_bytes: int = 100_000,
+    stream_limit_s: float = 5,
+    log: Log | None = None,
+    reads: bool = True,
+    key_required: bool = False,
+    **guard: float,
 ) -> AsyncIterator[World]:
-    """A fresh world. Files up to max_bytes are accepted; guard goes to the BodyGuard."""
-    log, people, progress, stop = Log(), People(), UploadProgress(), list[bool]()
-    audit = FakeAudit()
+    """A fresh world, or a replica: another one on the same log. Files up to max_bytes are accepted; guard goes to the
+    BodyGuard. reads: whether it reads the keys' topic; none reads `uploads` but by itself accepting.
+    """
+    log, people, progress, keys = log or Log(), People(), UploadProgress(), UploadKeys()
+    stop, clock, audit = list[bool](), [1_000], FakeAudit()
+
+    def read(record: Record, delivery: Delivery) -> None:
+        del delivery
+        if isinstance(record, UploadKey):
+            keys.take(record)
+
+    if reads:
+        for topic, record in log.records:
+            read(record, Delivery(topic, 0, 0, 1))
+        log.readers.append(read)
     registry = CollectorRegistry()
     parts = Parts(
         sender=log,
@@ -166,8 +201,13 @@ async def upload_world(
         progress=progress,
         spool=folder / "spool",
         max_bytes=max_bytes,
-        now_ms=lambda: 1_000,
+        now_ms=lambda: clock[0],
         stopping=lambda: bool(stop),
+        keys=keys,
+        keys_ready=lambda: reads,
+        key_required=key_required,
+        key_timeout_s=0.5,
+        key_patience_s=0.5,
         stream_limit_s=stream_limit_s,
         heartbeat_s=0.05,
     )
@@ -183,4 +223,4 @@ async def upload_world(
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://upload") as client:
-        yield World(app, client, log, people, progress, folder, audit, stop)
+        yield World(app, client, log, people, progress, keys, clock, folder, audit, stop)
