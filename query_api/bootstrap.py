@@ -19,6 +19,7 @@ from query_api.app import Deps, create_app
 from query_api.checks import checks
 from query_api.freshness import Freshness
 from query_api.lookups import Lookups
+from query_api.masked_questions import QuestionMasking
 from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
 from query_api.query_embedding import ThreadedEmbedder
 from query_api.rerank_models import reranker_from
@@ -50,7 +51,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
     codec = Codec(Registry(settings.registry.url, timeout_s=5.0))
     directory = Directory(settings.kafka.bootstrap, codec, own_keys=demo_keys(settings))
     freshness = Freshness(settings.kafka.bootstrap, codec, now_ms)
-    key = settings.weaviate.api_key
+    key, mask_key = settings.weaviate.api_key, settings.privacy.mask_key
     link = WeaviateLink(
         settings.weaviate.url,
         settings.weaviate.grpc,
@@ -100,6 +101,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
                 freshness=freshness,
                 settings=settings.query,
                 metrics=counted,
+                masking=QuestionMasking(mask_key.get_secret_value() if mask_key else None),
             ),
             lookups=Lookups(index, freshness.progress, now_ms),
             progress=freshness.progress,

@@ -16,6 +16,7 @@ import structlog
 from query_api.answers import NOTHING_FOUND, Answer, Answerer, verified
 from query_api.caps import Caps
 from query_api.filters import Filter, FilterRefused, Known, parse
+from query_api.masked_questions import QuestionMasking
 from query_api.models import SearchRequest
 from query_api.ports import Criteria, Index, Live
 from query_api.questions import checked_query
@@ -67,6 +68,7 @@ class QueryService:
         freshness: Waits,
         settings: QueryApi,
         metrics: Metrics,
+        masking: QuestionMasking,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._index = index
@@ -76,6 +78,7 @@ class QueryService:
         self._freshness = freshness
         self._settings = settings
         self._metrics = metrics
+        self._masking = masking
         self._clock = clock
 
     async def search(self, caller: Principal, request: SearchRequest) -> Searched:
@@ -128,7 +131,10 @@ class QueryService:
         documents = None
         if request.doc_ids is not None:
             documents = tuple(key for name in request.doc_ids for key in rights.documents(name))
-        filters = await self._filter(live, rights, request.filters)
+        reached = (base for base in self._bases.bases(caller.tenant) if base.name in rights.bases)
+        as_stored = self._masking.among(caller.tenant, reached)
+        query = as_stored.question(query)
+        filters = as_stored.filter(await self._filter(live, rights, request.filters))
         found = await self._retrieval.search(
             live,
             Criteria(rights, filters, documents),

@@ -68,6 +68,10 @@ class Directory:
         """Wait until ready; False if that took too long."""
         return self._tail.wait_caught_up(timeout_s)
 
+    def wait_read(self, partition: int, offset: int, timeout_s: float) -> bool:
+        """Wait until the topic was read up to this offset; False if that took too long."""
+        return self._tail.wait_read(partition, offset, timeout_s)
+
     def find_key(self, key_digest: str, now_ms: int) -> ApiKey | None:
         """The key with this digest (`access.digest`) as it counts at now_ms, bounded by the user it acts for."""
         found = self._own.get(key_digest) or self.state.key_by_digest(key_digest)

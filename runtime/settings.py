@@ -220,6 +220,14 @@ class Access(_Section):
     demo_key_file: Path | None = None
 
 
+class Privacy(_Section):
+    """Personal data. What is done with it, each knowledge base's policy says (`thalweg access bases`)."""
+
+    mask_key: SecretStr | None = Field(
+        None, min_length=32, description="Secret of the tokens in place of addresses; with another one all change."
+    )
+
+
 class Settings(_Section):
     """The root. home holds the local stack's data; tenant is who local commands act for."""
 
@@ -245,6 +253,7 @@ class Settings(_Section):
     metrics: Metrics = Metrics()
     lag_exporter: LagExporter = LagExporter()
     access: Access = Access()
+    privacy: Privacy = Privacy()
 
     @property
     def blobs_url(self) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import structlog
 
 from runtime.clock import now_ms
+from runtime.directory import Directory
 from runtime.metrics import Metrics, metrics, total
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings
@@ -28,6 +29,7 @@ from schemas.registry import Registry
 from streams.adapters import probe
 from streams.adapters.letter_log import LetterLog
 from streams.adapters.outbox import KafkaOutbox
+from streams.adapters.policies import PolicyList
 from streams.adapters.runner import Assignment, Loop, build_app, run
 from streams.adapters.watchdog import Watchdog
 from streams.core.budget import HOUR_S, LetterBudget
@@ -35,6 +37,7 @@ from streams.core.lanes import LaneRules
 from streams.core.letters import HEADROOM, Letter
 from streams.pipeline import Stage, side_group, stage
 from streams.ports import Step
+from streams.steps.protection import Protection
 
 log = structlog.get_logger()
 
@@ -202,8 +205,11 @@ def _capture(given: _Given) -> _Parts:
     known = sources.start(settings.kafka.request_timeout_s)
     sources.watch(known, _end_cleanly)
     dsn = settings.postgres.dsn.get_secret_value() if settings.postgres.dsn else None
-    step = CaptureStep(codec, given.outbox, PostgresRows(dsn), WallClock(), known, sources.now, lane_rules(settings))
-    return _Parts(step, (*given.declared.reads, *known), [sources.close])
+    policies, protection = _protection(given)
+    step = CaptureStep(
+        codec, given.outbox, PostgresRows(dsn), WallClock(), known, sources.now, protection.now, lane_rules(settings)
+    )
+    return _Parts(step, (*given.declared.reads, *known), [sources.close, policies.close])
 
 
 def _parse(given: _Given) -> _Parts:
@@ -217,6 +223,7 @@ def _parse(given: _Given) -> _Parts:
         memory_bytes=settings.parse.memory_bytes,
         max_text_bytes=settings.parse.max_text_bytes,
     )
+    policies, protection = _protection(given)
     step = ParseStep(
         codec=given.codec,
         blobs=BlobStore(settings.blobs_url),
@@ -225,9 +232,18 @@ def _parse(given: _Given) -> _Parts:
         clock=WallClock(),
         folder=settings.spool,
         deadline_s=settings.parse.timeout_s,
+        protection=protection.now,
         lanes=lane_rules(settings),
     )
-    return _Parts(step, given.declared.reads, [])
+    return _Parts(step, given.declared.reads, [policies.close])
+
+
+def _protection(given: _Given) -> tuple[PolicyList, Protection]:
+    """What the policies make of changes; they are followed from now on. Raises BrokerUnavailable."""
+    kafka, key = given.settings.kafka, given.settings.privacy.mask_key
+    policies = PolicyList(Directory(kafka.bootstrap, given.codec), Topics(kafka.bootstrap))
+    policies.start(kafka.request_timeout_s)
+    return policies, Protection(policies, key.get_secret_value() if key else None)
 
 
 def _index(given: _Given) -> _Parts:

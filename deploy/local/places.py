@@ -72,6 +72,11 @@ class Home:
         return self.secrets / "demo-api-key"
 
     @property
+    def mask_key_file(self) -> Path:
+        """The secret of the tokens that stand for personal data. Lost, equal values get other tokens from then on."""
+        return self.secrets / "mask-key"
+
+    @property
     def connector_secrets(self) -> Path:
         """Files that connectors may refer to as `${file:PATH:KEY}` or `${directory:FOLDER:FILE}`."""
         return self.secrets / "connectors"
@@ -96,6 +101,7 @@ class Home:
         keep_secret(self.weaviate_key_file, secrets.token_urlsafe(32))
         keep_secret(self.postgres_password_file, secrets.token_urlsafe(32))
         keep_secret(self.demo_key_file, f"tw_{secrets.token_urlsafe(32)}")
+        keep_secret(self.mask_key_file, secrets.token_urlsafe(32))
 
 
 def keep_secret(file: Path, value: str) -> str:

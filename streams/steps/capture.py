@@ -26,6 +26,7 @@ from streams.core.lanes import LaneRules
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
 from streams.ports import ChangeLog, Clock, Inbound, PermanentFailure, TemporaryFailure
 from streams.steps.failures import failed_receipt, outcome_of, waits
+from streams.steps.protection import Protect
 
 EPOCH_HEADER = "thalweg.epoch"
 """The connector puts the source's epoch on each record; without the header it is 1."""
@@ -50,7 +51,7 @@ class CapturedSource:
 @dataclass(frozen=True)
 class CaptureStep:
     """Step of the stage `capture`. sources: by the name of their topic, as the worker began with them.
-    applied: the same as they are at the moment of the call; raises TemporaryFailure.
+    applied: the same as they are at the moment of the call; raises TemporaryFailure. protection: as Protection.now.
 
     A source may be applied anew while a worker runs, which is then started anew. Until it is, the source's records
     wait: they may belong to the new definition, and by the old one be mapped wrongly, or parked. So a change committed
@@ -63,6 +64,7 @@ class CaptureStep:
     clock: Clock
     sources: Mapping[str, CapturedSource]
     applied: Callable[[], Mapping[str, CapturedSource]]
+    protection: Callable[[], Protect]
     lanes: LaneRules = field(default_factory=LaneRules)
     name: str = "capture"
 
@@ -75,8 +77,12 @@ class CaptureStep:
         outcomes: list[Outcome] = []
         changes: dict[int, list[tuple[DocumentChange, Lane]]] = {}
         usable = self._usable({record.topic for record in batch})
+        try:
+            protect = self.protection()
+        except TemporaryFailure as error:
+            return [waits(error)] * len(batch)
         for at, record in enumerate(batch):
-            taken = self._take(record, usable)
+            taken = self._take(record, usable, protect)
             if isinstance(taken, list):
                 now = self.clock.now_ms()
                 changes[at] = [(replace(change, captured_ms=now), self._lane(record, change)) for change in taken]
@@ -94,7 +100,8 @@ class CaptureStep:
 
     async def failed(self, record: Inbound, outcome: Rejected) -> None:
         """As Step.failed: a caller may be waiting for a published event."""
-        taken = self._take(record, {}) if record.topic == "events" else None
+        # As it came: of the document a receipt tells no more than its names.
+        taken = self._take(record, {}, lambda change: change) if record.topic == "events" else None
         if isinstance(taken, list):
             receipts = [failed_receipt(change, outcome, self.clock.now_ms()) for change in taken]
             await asyncio.to_thread(self.log.receipts, receipts)
@@ -110,16 +117,18 @@ class CaptureStep:
             return {}
         return {topic: source for topic, source in mine.items() if now.get(topic) == source}
 
-    def _take(self, record: Inbound, usable: Mapping[str, CapturedSource]) -> list[DocumentChange] | Outcome:
+    def _take(
+        self, record: Inbound, usable: Mapping[str, CapturedSource], protect: Protect
+    ) -> list[DocumentChange] | Outcome:
         if record.value is None:
             return Done("tombstone")  # a deletion's echo for compaction; the deletion itself came before it
         try:
             first = record.first_seen()
             if record.topic == "events":
-                return [self._event(first)]
+                return [protect(self._event(first))]
             if record.topic not in usable:
                 return Retry(f"{record.topic}: its source was applied anew, or the list of sources could not be read")
-            return self._row(first, usable[record.topic])
+            return [protect(change) for change in self._row(first, usable[record.topic])]
         except Exception as error:  # noqa: BLE001  every one has its class
             return outcome_of(error)
 

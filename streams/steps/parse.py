@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,11 +24,15 @@ from streams.parsing.pool import ParserPool, ParserUnavailable
 from streams.parsing.result import ParsedText, ParseFailure
 from streams.ports import ChangeLog, Clock, Inbound
 from streams.steps.failures import failed_receipt, outcome_of
+from streams.steps.protection import Protect
 
 
 @dataclass(frozen=True)
 class ParseStep:
-    """Step of the stage `parse`. folder: where a file lies while it is read; deadline_s: for one file."""
+    """Step of the stage `parse`. folder: where a file lies while it is read; deadline_s: for one file.
+
+    protection: as Protection.now.
+    """
 
     codec: Codec
     blobs: BlobStore
@@ -37,6 +41,7 @@ class ParseStep:
     clock: Clock
     folder: Path
     deadline_s: float
+    protection: Callable[[], Protect]
     lanes: LaneRules = field(default_factory=LaneRules)
     name: str = "parse"
 
@@ -62,8 +67,7 @@ class ParseStep:
             result = await self._parse(upload)
             if isinstance(result, ParseFailure):
                 return Rejected(result.reason, result.detail)
-            change = replace(_change(upload, first, result), captured_ms=self.clock.now_ms())
-            await asyncio.to_thread(self._append, change)
+            await asyncio.to_thread(self._append, _change(upload, first, result))
         except BlobMissing as error:
             return Rejected("blob_missing", str(error))
         except (BlobUnavailable, ParserUnavailable) as error:
@@ -79,7 +83,8 @@ class ParseStep:
             await asyncio.to_thread(self.blobs.fetch_to, upload.blob, path)
             return await self.pool.parse(path, Kind(upload.kind), deadline_s=self.deadline_s)
 
-    def _append(self, change: DocumentChange) -> None:
+    def _append(self, parsed: DocumentChange) -> None:
+        change = replace(self.protection()(parsed), captured_ms=self.clock.now_ms())
         self.log.changes([(change, self.lanes.by_size(change))])
         receipt = replace(failed_receipt(change, Rejected("", ""), self.clock.now_ms()), reason=None)
         self.log.receipts([replace(receipt, stage=ReceiptStage.PARSED)])

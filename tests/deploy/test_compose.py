@@ -85,12 +85,12 @@ def test_every_service_should_be_held_in(services: dict[str, dict[str, Any]]) ->
     assert writable == {"kafka", "weaviate"}
 
 
-def test_the_parser_of_strangers_files_should_have_no_secret_and_no_way_out(
+def test_the_parser_of_strangers_files_should_have_no_secret_but_the_mask_key_and_no_way_out(
     compose: dict[str, Any], services: dict[str, dict[str, Any]]
 ) -> None:
     assert services["parse"]["networks"] == ["inside"]
     assert compose["networks"]["inside"] == {"internal": True}
-    assert "secrets" not in services["parse"]
+    assert services["parse"]["secrets"] == ["mask-key"]
     assert "ports" not in services["parse"]
 
 

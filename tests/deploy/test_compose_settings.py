@@ -146,7 +146,7 @@ def test_every_setting_given_to_a_process_of_ours_should_exist_and_its_secret_be
     services: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     secret = tmp_path / "secret"
-    secret.write_text("1")
+    secret.write_text("1" * 32)
     checked = 0
     for name, service in ours(services).items():
         given = {"THALWEG_HOME": str(tmp_path)}

@@ -24,6 +24,7 @@ from tests.simulation.outside import Blobs, Clock, Pool, Rows, VectorLog, folder
 from tests.simulation.process import Process
 from tests.simulation.sources import SPECS, tenant_of
 from tests.simulation.store import SimulatedModel, SimulatedStore
+from tests.support.unprotected import unprotected
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -38,10 +39,12 @@ def loop_of(world: World, stage: str, process: Process) -> Loop:
     step: Any
     if stage == "capture":
         sources = {spec.topic: CapturedSource(tenant_of(spec), spec) for spec in SPECS.values()}
-        step = CaptureStep(world.codec, outbox, Rows(world, process), Clock(world), sources, lambda: sources)
+        step = CaptureStep(
+            world.codec, outbox, Rows(world, process), Clock(world), sources, lambda: sources, unprotected
+        )
     elif stage == "parse":
         blobs, pool = cast(BlobStore, Blobs(world, process)), cast(ParserPool, Pool(process))
-        step = ParseStep(world.codec, blobs, pool, outbox, Clock(world), folder(), 10.0)
+        step = ParseStep(world.codec, blobs, pool, outbox, Clock(world), folder(), 10.0, unprotected)
     else:
         answered, asked, known = _watch(world, process)
         step = IndexStep(

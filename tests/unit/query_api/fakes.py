@@ -13,6 +13,7 @@ from query_api.answers import Answerer
 from query_api.app import Deps, create_app
 from query_api.extractive import Extractive
 from query_api.lookups import Lookups
+from query_api.masked_questions import QuestionMasking
 from query_api.ports import Index, QueryEmbedder
 from query_api.progress import Accepted, Progress
 from query_api.reranking import Reranker
@@ -102,6 +103,7 @@ def app_around(
     checks: Sequence[Check] = (),
     clock: Callable[[], float] | None = None,
     stop: Callable[[], Awaitable[None]] = _nothing,
+    mask_key: str | None = None,
 ) -> Parts:
     """An app over these ports, and a client that holds the key `tw_admin`."""
     directory = directory or FakeDirectory()
@@ -116,6 +118,7 @@ def app_around(
         freshness=freshness,
         settings=settings or QueryApi(),
         metrics=metrics,
+        masking=QuestionMasking(mask_key),
         **timing,
     )
     app = create_app(

@@ -35,6 +35,7 @@ from streams.steps.failures import outcome_of
 from streams.steps.index import IndexStep
 from tests.support.fake_index import FakeIndex
 from tests.support.lookup import LocalLookup
+from tests.support.unprotected import unprotected
 
 EVENT = Event("t", "kb", "heron", text="Herons fish.")
 SOURCE = parse_source("name: articles\nknowledge_base: kb\ntable: public.articles\nkey: [id]\ntext: body\n")
@@ -134,7 +135,7 @@ def outbox(broker: Broker) -> KafkaOutbox:
 
 def change_of(event: Event) -> DocumentChange:
     log = Appended()
-    CaptureStep(log.codec, log, NoRows(), Noon(), {}, dict).handle_now([record_of(event)])
+    CaptureStep(log.codec, log, NoRows(), Noon(), {}, dict, unprotected).handle_now([record_of(event)])
     return log.appended[0]
 
 
@@ -187,8 +188,12 @@ def test_rows_wait_unless_their_source_is_still_what_the_worker_began_with(
     row = Inbound(SOURCE.topic, 0, 0, 0, b"key", b"no envelope")
     log, known = Appended(), {SOURCE.topic: CapturedSource("t", SOURCE)}
 
-    as_it_was = CaptureStep(log.codec, log, NoRows(), Noon(), known, lambda: known).handle_now([record_of(EVENT), row])
-    waiting = CaptureStep(log.codec, log, NoRows(), Noon(), known, applied).handle_now([record_of(EVENT), row, row])
+    as_it_was = CaptureStep(log.codec, log, NoRows(), Noon(), known, lambda: known, unprotected).handle_now(
+        [record_of(EVENT), row]
+    )
+    waiting = CaptureStep(log.codec, log, NoRows(), Noon(), known, applied, unprotected).handle_now(
+        [record_of(EVENT), row, row]
+    )
 
     assert [class_of(outcome) for outcome in as_it_was] == ["done", "never"]
     assert [class_of(outcome) for outcome in waiting] == ["done", "later", "later"]
@@ -239,7 +244,9 @@ def test_a_redriven_event_is_the_version_it_was_and_answers_to_its_first_positio
     back = replace(first, offset=900, timestamp_ms=9_000, headers=headers)
 
     log = Appended()
-    outcomes = CaptureStep(log.codec, log, NoRows(), Noon(), {}, dict).handle_now([first, record_of(EVENT, 70), back])
+    outcomes = CaptureStep(log.codec, log, NoRows(), Noon(), {}, dict, unprotected).handle_now(
+        [first, record_of(EVENT, 70), back]
+    )
 
     assert outcomes == [Done("captured")] * 3
     before, newer, after = log.appended
@@ -252,7 +259,9 @@ def test_a_forged_way_back_is_rejected_and_its_neighbours_are_captured() -> None
     forged = replace(record_of(EVENT), headers=(("thalweg.redriven.from", b"events/2@4"),))
 
     log = Appended()
-    outcomes = CaptureStep(log.codec, log, NoRows(), Noon(), {}, dict).handle_now([record_of(EVENT, 4), forged])
+    outcomes = CaptureStep(log.codec, log, NoRows(), Noon(), {}, dict, unprotected).handle_now(
+        [record_of(EVENT, 4), forged]
+    )
 
     assert outcomes[0] == Done("captured")
     assert isinstance(outcomes[1], Rejected)
@@ -265,7 +274,9 @@ def test_a_defect_met_by_one_record_never_counts_against_those_behind_it() -> No
     unknown = replace(record_of(EVENT), value=b"\x00\x00\x0f\x42\x40rest")
 
     log = Appended()
-    outcomes = CaptureStep(log.codec, log, NoRows(), Noon(), {}, dict).handle_now([unknown, record_of(EVENT, 6)])
+    outcomes = CaptureStep(log.codec, log, NoRows(), Noon(), {}, dict, unprotected).handle_now(
+        [unknown, record_of(EVENT, 6)]
+    )
 
     first, second = outcomes
     assert isinstance(first, Retry)

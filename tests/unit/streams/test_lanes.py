@@ -17,6 +17,7 @@ from streams.ports import Inbound
 from streams.steps.capture import CaptureStep
 from tests.property.test_index_machine import CODEC, Ticking, inbound, make_change, make_step
 from tests.support.fake_index import FakeIndex
+from tests.support.unprotected import unprotected
 
 
 def lane(rules: LaneRules, change: DocumentChange, *, hint: Lane = Lane.LIVE, at_ms: int = 0) -> Lane:
@@ -97,7 +98,7 @@ class MemoryLog:
 
 def test_capture_takes_over_the_publishers_word() -> None:
     log = MemoryLog()
-    step = CaptureStep(CODEC, log, None, Ticking(), {}, None)  # type: ignore[arg-type]  # no row is read here
+    step = CaptureStep(CODEC, log, None, Ticking(), {}, None, unprotected)  # type: ignore[arg-type]  # no row is read here
     event = CODEC.encode("events", Event("t", "kb", "a", text="text"))
     said = Inbound("events", 0, 0, 0, b"t/kb/a", event, ((LANE_HEADER, b"bulk"),))
 
