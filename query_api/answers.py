@@ -1,7 +1,7 @@
 """Answers with citations: the seam to whatever writes them. Pure.
 
-Before it: the hits of a search. After it: `extractive.py` (no model), `answer_models.py` (Cohere, OpenAI-compatible
-servers), and whatever stands around an answerer (a cache, a breaker): all of it is an `Answerer`.
+Before it: the hits of a search. After it: `answering/extractive.py` (no model), `answering/writer.py` (a model), and
+whatever stands around an answerer (a cache, a breaker): all of it is an `Answerer`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ NOTHING_FOUND = "Nothing was found that answers this."
 
 class AnswerUnavailable(Exception):
     """The model does not answer, or a person has to act. The text may be shown to a caller; it holds no secret."""
+
+
+class AnswerLater(AnswerUnavailable):
+    """The model is away, busy or broke off: the same question may be answered a moment later."""
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import contextlib
 import signal
 from importlib.metadata import PackageNotFoundError, version
 
-import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from query_api.answer_models import answerer_from
+from query_api.answering.model_http import answering_client
+from query_api.answering.select import answerer_from
 from query_api.app import Deps, create_app
 from query_api.checks import checks
 from query_api.freshness import Freshness
@@ -35,6 +35,7 @@ from runtime.embedding.select import embedder_of
 from runtime.metrics import Metrics, metrics
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings
+from runtime.spending import Spending
 from schemas.codec import Codec
 from schemas.registry import Registry
 
@@ -66,7 +67,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
         timeout_s=min(settings.embedding.timeout_s, _EMBED_S),
     )
     reranker = reranker_from(settings.rerank)
-    http = httpx.AsyncClient(timeout=settings.answer.timeout_s, limits=httpx.Limits(max_connections=50))
+    http = answering_client(settings.answer.timeout_s)
 
     producer = ConfirmedProducer(
         settings.kafka.bootstrap, client_id="thalweg-query", timeout_s=settings.kafka.request_timeout_s
@@ -96,7 +97,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
             service=QueryService(
                 index=index,
                 retrieval=Retrieval(index, embedder, reranker, rerank_depth=settings.rerank.candidates),
-                answerer=answerer_from(settings.answer, http),
+                answerer=answerer_from(settings.answer, http, Spending(settings.prices, counted)),
                 bases=directory,
                 freshness=freshness,
                 settings=settings.query,

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from query_api.unseen import without_unseen
+
 _END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[^a-z\s])|(?<=[。！？])|\n\s*\n+|\n(?=\s*(?:[-*#>|]|\d+[.)])\s?)")
 _WORD = re.compile(r"\w+")
 _COMMON_WORDS = """
@@ -47,7 +49,7 @@ def sentences(text: str) -> list[Sentence]:
 
 def words(text: str) -> list[str]:
     """The words that carry meaning, shortened to what tells them apart."""
-    return [word[:_STEM] for word in _WORD.findall(text.lower()) if word not in _COMMON]
+    return [word[:_STEM] for word in _WORD.findall(without_unseen(text).lower()) if word not in _COMMON]
 
 
 def scores(question: str, texts: Sequence[str]) -> list[float]:

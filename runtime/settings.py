@@ -15,15 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+
+from runtime.settings_answering import Answer, Prices
+from runtime.settings_section import Section as _Section
 
 
 class SettingsError(ValueError):
     """A setting that is unknown or wrong; the text names it, where it came from, and what is allowed."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Kafka(_Section):
@@ -95,18 +94,6 @@ class Rerank(_Section):
         3, gt=0, description="Longest wait: it is part of a search, which then keeps its own order."
     )
     candidates: int = Field(50, ge=1, le=100, description="Hits the model chooses among; more cost time and money.")
-
-
-class Answer(_Section):
-    """The model that writes answers. extractive: no model, the best sentences are quoted, and the answer says so."""
-
-    provider: Literal["extractive", "cohere", "openai"] = "extractive"
-    url: str | None = None
-    model: str | None = None
-    api_key: SecretStr | None = None
-    temperature: float = Field(0.3, ge=0, le=2)
-    max_tokens: int = Field(1000, ge=1)
-    timeout_s: float = 60
 
 
 class UploadApi(_Section):
@@ -243,6 +230,7 @@ class Settings(_Section):
     embedding: Embedding = Embedding()
     rerank: Rerank = Rerank()
     answer: Answer = Answer()
+    prices: Prices = Prices()
     upload: UploadApi = UploadApi()
     query: QueryApi = QueryApi()
     web: Web = Web()

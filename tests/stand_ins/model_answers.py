@@ -4,6 +4,7 @@ Texts that share words get near vectors, so that searches over the stand-in find
 """
 
 import hashlib
+import json
 import re
 from functools import lru_cache
 
@@ -62,6 +63,19 @@ def cited_answer(query: str, documents: list[tuple[str, str]], most: int = 2) ->
 
 
 def numbered_passages(prompt: str) -> list[tuple[str, str]]:
-    """Passages in a prompt that start with `[n]`, as (n, text): how OpenAI-style prompts carry documents."""
+    """Passages in a prompt, as (n, text): lines of JSON with `document` and `text`, or stretches that start with `[n]`.
+
+    That is how OpenAI-style prompts carry documents.
+    """
+    framed = []
+    for line in prompt.split("\n"):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict) and {"document", "text"} <= found.keys():
+            framed.append((str(found["document"]), str(found["text"])))
+    if framed:
+        return framed
     parts = re.split(r"^\s*\[(\d+)\]", prompt, flags=re.MULTILINE)
     return list(zip(parts[1::2], (text.strip() for text in parts[2::2]), strict=True))

@@ -25,7 +25,14 @@ Kind = Literal[
     "rewritten_echo",  # Cohere's echo in lower case: harmless
     "misnumbered",  # OpenAI's and ranks' numbers are wrong
     "wrong_dimension",  # one value too many in each vector
-    "cut",  # a stream ends in its middle
+    "cut",  # a stream's connection breaks in its middle
+    "ended",  # a stream ends in its middle as if it were over, without its last events
+    "silent",  # a stream stops in its middle: nothing for `seconds`, then the connection closes
+    "pings",  # likewise, but with a comment line every tenth of a second
+    "paced",  # a stream with `seconds` before each event
+    "malformed",  # an event in a stream's middle is not JSON
+    "other_frame",  # an event in a stream's middle is JSON of another shape
+    "error_frame",  # a stream ends in its middle with the protocol's own error event
 ]
 STATUS = {
     "rate_limit": 429,
@@ -74,6 +81,8 @@ class State:
     texts_by_role: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopping: threading.Event = field(default_factory=threading.Event)
+    hung_up: threading.Event = field(default_factory=threading.Event)
+    """Set once the reader of a stream went away before its end."""
 
 
 class ModelControl:
@@ -121,6 +130,7 @@ class ModelControl:
             state.dimension, state.marker, state.answer = self._first_dimension, None, None
             state.faults.clear()
             state.calls.clear()
+            state.hung_up.clear()
             for counter in (state.calls_by_path, state.calls_by_role, state.texts_by_role):
                 counter.clear()
 
@@ -137,6 +147,7 @@ class ModelControl:
                 "calls_by_role": dict(self.state.calls_by_role),
                 "texts_by_role": dict(self.state.texts_by_role),
                 "texts": sum(self.state.texts_by_role.values()),
+                "hung_up": self.state.hung_up.is_set(),
             }
 
     def control(self, command: dict[str, Any]) -> dict[str, Any]:

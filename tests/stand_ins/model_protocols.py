@@ -134,6 +134,21 @@ def stream(path: str, body: Body, answer: str | None) -> list[str]:
     return [f"data: {json.dumps(event)}\n\n" for event in _openai_events(body, answer)] + ["data: [DONE]\n\n"]
 
 
+def spoilt_event(path: str, kind: str) -> str | None:
+    """What stands in the middle of a stream that goes wrong in this way; None: nothing."""
+    match kind:
+        case "malformed":
+            return 'data: {"type": "content-del\n\n'
+        case "other_frame":
+            return 'data: {"object": 3}\n\n'
+        case "error_frame" if path == "/v2/chat":
+            ended = {"finish_reason": "ERROR", "error": "the prompt was: ...", "usage": None}
+            return f"event: message-end\ndata: {json.dumps({'type': 'message-end', 'delta': ended})}\n\n"
+        case "error_frame":
+            return f"data: {json.dumps(error(path, 'the prompt was: ...'))}\n\n"
+    return None
+
+
 def spoil(answer: Body, kind: str) -> None:
     """Make a good answer of embeddings or ranks a bad one, in place."""
     if isinstance(answer.get("results"), list):

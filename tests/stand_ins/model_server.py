@@ -113,7 +113,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(400, protocols.error(self.path, "a text is not acceptable"))
             return
         if body.get("stream"):
-            self._stream(protocols.stream(self.path, body, state.answer), cut=kind == "cut")
+            with state.lock:
+                answer = state.answer
+            self._stream(protocols.stream(self.path, body, answer), fault)
             return
         answer = protocols.ANSWER[self.path](body, state.dimension, state.answer)
         protocols.spoil(answer, kind)
@@ -162,18 +164,40 @@ class _Handler(BaseHTTPRequestHandler):
             if self.server_of.state.stopping.wait(0.1):
                 return
 
-    def _stream(self, events: list[str], *, cut: bool) -> None:
+    def _stream(self, events: list[str], fault: Fault | None) -> None:
+        kind = fault.kind if fault else ""
+        middle = len(events) // 2
+        spoilt = protocols.spoilt_event(self.path, kind)
+        if spoilt is not None:
+            events = [*events[:middle], spoilt, *([] if kind == "error_frame" else events[middle:])]
+        elif kind in ("cut", "ended", "silent", "pings"):
+            events = events[:middle]
         self.close_connection = True
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for event in events[: len(events) // 2] if cut else events:
-            payload = event.encode()
-            self.wfile.write(f"{len(payload):x}\r\n".encode() + payload + b"\r\n")
-            self.wfile.flush()
-        if not cut:
-            self.wfile.write(b"0\r\n\r\n")
+        try:
+            for event in events:
+                if fault and kind == "paced":
+                    self.server_of.state.stopping.wait(fault.seconds)
+                self._chunk(event)
+            if fault and kind in ("silent", "pings"):
+                for _ in range(int(fault.seconds * 10)):
+                    if self.server_of.state.stopping.wait(0.1):
+                        return
+                    if kind == "pings":
+                        self._chunk(": ping\n\n")
+            if kind not in ("cut", "silent", "pings"):
+                self.wfile.write(b"0\r\n\r\n")
+                self.wfile.flush()
+        except OSError:
+            self.server_of.state.hung_up.set()
+
+    def _chunk(self, text: str) -> None:
+        payload = text.encode()
+        self.wfile.write(f"{len(payload):x}\r\n".encode() + payload + b"\r\n")
+        self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the parent's name
         """Silent: tests read their own output."""

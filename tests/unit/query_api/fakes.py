@@ -9,9 +9,9 @@ import httpx
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from query_api.answering.extractive import Extractive
 from query_api.answers import Answerer
 from query_api.app import Deps, create_app
-from query_api.extractive import Extractive
 from query_api.lookups import Lookups
 from query_api.masked_questions import QuestionMasking
 from query_api.ports import Index, QueryEmbedder

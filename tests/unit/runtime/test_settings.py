@@ -37,6 +37,8 @@ def test_the_environment_beats_the_file_beats_the_stack_beats_the_default(tmp_pa
         ("THALWEG_KAFKA", "x", "THALWEG_KAFKA: no such setting"),
         ("THALWEG_UPLOAD__PORT", "x", "upload.port (from environment)"),
         ("THALWEG_EMBEDDING__PROVIDER", "magic", "embedding.provider"),
+        ("THALWEG_PRICES__MODELS", '{"m": {"input": -1}}', "prices.models"),
+        ("THALWEG_PRICES__MODELS", "{", "prices.models"),
         ("THALWEG_WEAVIATE__API_KEY_FILE", "/no/such/file", "cannot read"),
     ],
 )
@@ -65,3 +67,15 @@ def test_a_secret_is_read_from_its_file_and_never_shown(tmp_path: Path) -> None:
     assert settings.weaviate.api_key is not None
     assert settings.weaviate.api_key.get_secret_value() == "s3cret-value"
     assert "s3cret-value" not in repr(settings)
+
+
+def test_prices_come_as_a_table_of_the_file_or_as_json_in_a_variable(tmp_path: Path) -> None:
+    """The variable's table takes the place of the file's."""
+    (tmp_path / "thalweg.toml").write_text('[prices.models."a"]\ninput = 1\noutput = 4.5\n')
+    home = {"THALWEG_HOME": str(tmp_path)}
+
+    filed = load_settings(home, folder=tmp_path).prices.models
+    given = load_settings({**home, "THALWEG_PRICES__MODELS": '{"b": {"input": 2}}'}, folder=tmp_path).prices.models
+
+    assert {name: (price.input, price.output) for name, price in filed.items()} == {"a": (1, 4.5)}
+    assert {name: (price.input, price.output) for name, price in given.items()} == {"b": (2, 0)}

@@ -1,12 +1,13 @@
 """The answer that needs no model: it quotes the sentences that answer best.
 
-Before it: `answers.py`, the seam. After it: `sentences.py`.
+Before it: `answers.py`, the seam. After it: `sentences.py` chooses, `outgoing.py` makes harmless.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
+from query_api.answering.outgoing import Outgoing, addresses
 from query_api.answers import NOTHING_FOUND, Answer, Citation, at_once
 from query_api.sentences import scores, sentences
 from query_api.visibility import Hit
@@ -21,7 +22,7 @@ class Extractive:
     """Answers by quoting: the sentences of the hits that cover the question best."""
 
     async def answer(self, question: str, hits: Sequence[Hit]) -> Answer:
-        """At most three sentences, verbatim, in the order of their hits."""
+        """At most three sentences in the order of their hits; verbatim, but for what `outgoing.py` takes apart."""
         pieces = [(number, sentence) for number, hit in enumerate(hits) for sentence in sentences(hit.text)]
         if not pieces:
             return Answer(NOTHING_FOUND, (), EXTRACTIVE)
@@ -34,14 +35,19 @@ class Extractive:
             fresh = all(pieces[at][1].text != pieces[other][1].text for other in chosen)
             if fresh and rated[at] >= _GOOD_ENOUGH * rated[order[0]] and len(chosen) < _MOST_SENTENCES:
                 chosen.append(at)
-        text, citations = "", []
+        outgoing = Outgoing(addresses(hit.text for hit in hits))
+        said, spans = "", []
         for at in sorted(chosen):
+            begin = len(said) + (1 if said else 0)
+            said = f"{said} {pieces[at][1].text}" if said else pieces[at][1].text
+            spans.append((at, begin, len(said)))
+        text = outgoing.feed(said) + outgoing.finish()
+        citations = []
+        for at, begin, end in spans:
             number, sentence = pieces[at]
-            begin = len(text) + (1 if text else 0)
-            text = f"{text} {sentence.text}" if text else sentence.text
             start = hits[number].start + sentence.start
-            end = start + len(sentence.text)
-            citations.append(Citation(number, sentence.text, start, end, begin, len(text)))
+            place = outgoing.placed(begin), outgoing.placed(end)
+            citations.append(Citation(number, sentence.text, start, start + len(sentence.text), *place))
         return Answer(text, tuple(citations), EXTRACTIVE)
 
     def identity(self, question: str) -> str:  # noqa: ARG002  # one model, whatever is asked

@@ -1,0 +1,144 @@
+"""How models are asked over HTTP: errors by a table, one more try, bounded waits and sizes, the frames of a stream.
+
+Before it: the protocols. After it: httpx. Nothing a server says reaches a caller or a log: it may repeat the prompt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import httpx
+import stamina
+
+from query_api.answers import AnswerLater, AnswerUnavailable
+
+T = TypeVar("T")
+LARGEST_REPLY = 16 * 1024 * 1024
+"""Bytes of one reply; a streamed token has a frame of 300 bytes around it, so this is 50,000 of them."""
+
+_LONGEST_CONNECT_S = 10.0
+
+
+def answering_client(timeout_s: float) -> httpx.AsyncClient:
+    """The client for asking: no redirects, no reply above 16 MiB (httpx.ReadError). timeout_s bounds single reads."""
+
+    async def capped(response: httpx.Response) -> None:
+        if isinstance(response.stream, httpx.AsyncByteStream):
+            response.stream = _Capped(response.stream, response.request)
+
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _LONGEST_CONNECT_S)),
+        limits=httpx.Limits(max_connections=50),
+        event_hooks={"response": [capped]},
+    )
+
+
+class _Capped(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream, request: httpx.Request) -> None:
+        self._stream = stream
+        self._request = request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        received = 0
+        async for piece in self._stream:
+            received += len(piece)
+            if received > LARGEST_REPLY:
+                raise httpx.ReadError("the reply is too large", request=self._request)
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def refused(who: str, status: int | None) -> AnswerUnavailable:
+    """The error for a status that is no success."""
+    if status in (401, 403):
+        return AnswerUnavailable(f"{who} refuses the key: check answer.api_key")
+    if status in (400, 404, 422):
+        return AnswerUnavailable(f"{who} refuses the request (status {status}): check answer.model and answer.url")
+    if status in (408, 429) or status is None or status >= 500:
+        return AnswerLater(f"{who} is busy or broken (status {status})")
+    return AnswerUnavailable(f"{who} answered with status {status}")
+
+
+def unreachable(who: str, error: Exception) -> AnswerLater:
+    """The error for a connection that failed."""
+    return AnswerLater(f"{who} cannot be reached ({type(error).__name__})")
+
+
+async def tried(ask: Callable[[], Awaitable[T]]) -> T:
+    """One more try, after a jittered moment, for what may pass."""
+    async for attempt in stamina.retry_context(
+        on=AnswerLater, attempts=2, wait_initial=0.2, wait_max=1.0, timeout=None
+    ):
+        with attempt:
+            return await ask()
+    raise AssertionError("unreachable: the retry context raises its last error")
+
+
+async def opened(http: httpx.AsyncClient, request: httpx.Request, who: str) -> httpx.Response:
+    """The answer to a request, its body unread: close it. Raises AnswerLater, AnswerUnavailable for its status."""
+    try:
+        response = await http.send(request, stream=True)
+    except httpx.HTTPError as error:
+        raise unreachable(who, error) from error
+    if not response.is_success:
+        await response.aclose()
+        raise refused(who, response.status_code)
+    return response
+
+
+async def events(response: httpx.Response, who: str) -> AsyncGenerator[dict[str, Any] | None, None]:
+    """The data of each event of a stream, decoded: JSON objects, or None for `[DONE]`.
+
+    Raises AnswerUnavailable for a frame that is no JSON object, AnswerLater if the connection breaks. Lines end at line
+    feeds alone (httpx's own reader also cuts at U+2028, which JSON may hold).
+    """
+    held = b""
+    data: list[bytes] = []
+    try:
+        async for piece in response.aiter_bytes():
+            *lines, held = (held + piece).split(b"\n")
+            for line in (line.removesuffix(b"\r") for line in lines):
+                if line.startswith(b"data:"):
+                    data.append(line[5:].removeprefix(b" "))
+                elif not line and data:
+                    yield _decoded(b"\n".join(data), who)
+                    data = []
+    except httpx.HTTPError as error:
+        raise AnswerLater(f"{who} broke off ({type(error).__name__})") from error
+
+
+def _decoded(data: bytes, who: str) -> dict[str, Any] | None:
+    if data.strip() == b"[DONE]":
+        return None
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise AnswerUnavailable(f"{who} sent a frame that is no JSON") from error
+    if not isinstance(found, dict):
+        raise AnswerUnavailable(f"{who} sent a frame that is no JSON object")
+    return found
+
+
+async def bounded(
+    source: AsyncGenerator[T, None], who: str, *, stall_s: float, total_s: float
+) -> AsyncGenerator[T, None]:
+    """What the source gives, each wait at most stall_s and all of it total_s seconds; else AnswerLater."""
+    clock = asyncio.get_running_loop()
+    ends = clock.time() + total_s
+    async with aclosing(source):
+        while True:
+            try:
+                async with asyncio.timeout_at(min(ends, clock.time() + stall_s)):
+                    part = await anext(source)
+            except StopAsyncIteration:
+                return
+            except TimeoutError as error:
+                late = f"in {total_s:g} s" if clock.time() >= ends else f"for {stall_s:g} s"
+                raise AnswerLater(f"{who} did not answer {late}") from error
+            yield part
