@@ -20,6 +20,7 @@ from runtime.settings import Web
 from runtime.web import audit, docs_page, health, identity, problems
 from runtime.web.problems import Problem
 from runtime.web.requests import RequestMiddleware
+from runtime.web.strings import WellFormedStrings
 
 MOST_BODY_BYTES = 1_048_576
 """A search with 1,000 values in a filter is about 100 KB."""
@@ -81,6 +82,7 @@ def create_app(deps: Deps) -> FastAPI:
         app.add_exception_handler(error, _handler(kind, again))
     if deps.web.docs:
         docs_page.install(app)
+    app.add_middleware(WellFormedStrings)
     app.add_middleware(
         RequestMiddleware,
         counter=deps.metrics.http_requests,

@@ -19,6 +19,7 @@ from runtime.web.health import Check
 from runtime.web.identity import Keys
 from runtime.web.problems import Problem
 from runtime.web.requests import RequestMiddleware
+from runtime.web.strings import WellFormedStrings
 
 JSON_LIMIT = MAX_TEXT_BYTES * 5 // 4
 """A text of the longest kind with its escapes and metadata; bytes."""
@@ -64,6 +65,7 @@ def create_app(
     if web.docs:
         docs_page.install(app)
     frame = (MAX_FIELDS + 1) * MAX_FIELD_BYTES
+    app.add_middleware(WellFormedStrings)
     app.add_middleware(
         BodyGuard,
         idle_s=idle_s,

@@ -19,7 +19,17 @@ from starlette.exceptions import HTTPException
 
 from runtime.web.problem_fields import FieldError, field_errors
 
-__all__ = ["KINDS", "MEDIA_TYPE", "FieldError", "Kind", "Problem", "install", "response_of", "unexpected"]
+__all__ = [
+    "KINDS",
+    "MEDIA_TYPE",
+    "FieldError",
+    "Kind",
+    "Problem",
+    "RefusedBody",
+    "install",
+    "response_of",
+    "unexpected",
+]
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -131,6 +141,14 @@ class Problem(Exception):
         return {**self.extra, **body}
 
 
+class RefusedBody(HTTPException):
+    """A Problem that is found while a route reads its body: FastAPI lets no other kind of error through there."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.status, problem.detail)
+        self.problem = problem
+
+
 def response_of(problem: Problem, request_id: str) -> Response:
     """The HTTP answer for a problem."""
     body = problem.document(f"urn:request:{request_id}")
@@ -178,6 +196,8 @@ def _of_validation(error: RequestValidationError) -> Problem:
 
 
 def _of_http(request: Request, error: HTTPException) -> Problem:
+    if isinstance(error, RefusedBody):
+        return error.problem
     kind = _BY_STATUS.get(error.status_code)
     if kind is None:
         kind = "malformed-request" if error.status_code < 500 else "internal"

@@ -94,7 +94,14 @@ async def test_without_hits_no_model_is_asked() -> None:
     ("body", "field", "fix"),
     [
         ({"query": "x" * 1001}, "query", "shorten it to at most 1000 characters"),
-        ({"query": " \x00\x1b\u202e "}, "query", "write what to look for"),
+        ({"query": " \x07\x1b\u202e "}, "query", "write what to look for"),
+        ({"query": "q\x00"}, "query", "take the NUL characters out"),
+        ({"query": "q\ud800"}, "query", "send whole characters: each surrogate with its other half"),
+        (
+            {"query": "q", "filters": {"team": ["a", "\udc00"]}},
+            "filters.team.1",
+            "send whole characters: each surrogate with its other half",
+        ),
         ({}, "query", "add it"),
         ({"query": "q", "top_k": 3}, "top_k", "remove it, or check its spelling against /docs"),
         ({"query": "q", "limit": 0}, "limit", "use 1 or more"),
@@ -108,7 +115,10 @@ async def test_without_hits_no_model_is_asked() -> None:
 )
 @pytest.mark.parametrize("path", ["/v1/search", "/v1/query"])
 async def test_each_mistake_is_named_with_its_fix(path: str, body: dict[str, Any], field: str, fix: str) -> None:
-    answered = await with_one_hit().client.post(path, json=body)
+    # Not `json=`: httpx itself refuses what is no Unicode.
+    answered = await with_one_hit().client.post(
+        path, content=json.dumps(body), headers={"Content-Type": "application/json"}
+    )
 
     assert answered.status_code == 422
     assert answered.headers["Content-Type"] == "application/problem+json"
@@ -124,7 +134,7 @@ async def test_a_thousand_characters_are_not_too_many() -> None:
 async def test_control_characters_never_reach_the_index() -> None:
     index, embedder = FakeIndex(), FakeEmbedder()
 
-    await app_around(index, embedder).client.post("/v1/search", json={"query": "par\x00ental\n\x1bleave\u202e"})
+    await app_around(index, embedder).client.post("/v1/search", json={"query": "par\x07ental\n\x1bleave\u202e"})
 
     assert index.asks[0].text == "parental leave"
     assert embedder.asked == [("model_a", "parental leave")]
