@@ -51,11 +51,11 @@ Filter = Comparison | AllOf | AnyOf
 
 
 class FilterRefused(ValueError):
-    """The filters cannot be used: where (dotted path), what is wrong, what to do. unknown_key: it names no such key."""
+    """The filters cannot be used: where (dotted path), what is wrong, what to do. unknown: it names no known key."""
 
-    def __init__(self, field: str, message: str, fix: str, *, unknown_key: str | None = None) -> None:
+    def __init__(self, field: str, message: str, fix: str, *, unknown: bool = False) -> None:
         super().__init__(f"{field} {message}")
-        self.field, self.message, self.fix, self.unknown_key = field, message, fix, unknown_key
+        self.field, self.message, self.fix, self.unknown = field, message, fix, unknown
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _Parser:
             return self._document(operator, data_type, values, path)
         properties = {"text": "source"} if key == "source" else self._known.keys.get(key)
         if properties is None:
-            raise FilterRefused(path, "is not a key this index can filter on", "use a known key", unknown_key=key)
+            raise FilterRefused(path, "is not a key this index can filter on", "use a known key", unknown=True)
         wanted = ("text", "text[]") if data_type == "text" and operator not in _ORDER else (data_type,)
         usable = [(kind, properties[kind]) for kind in wanted if kind in properties]
         if not usable:

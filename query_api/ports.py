@@ -92,8 +92,12 @@ class Index(Protocol):
         """The texts of these chunks; one that is gone is left out."""
         ...
 
-    async def keys_in_use(self, live: Live, tenant: str) -> list[str]:
-        """The metadata keys that this tenant's chunks have (keys of other tenants are not told)."""
+    async def has(self, live: Live, criteria: Criteria, name: str, data_type: str) -> bool:
+        """True if a chunk that meets the criteria has a value of this property, which is of this data type."""
+        ...
+
+    async def keys_in_use(self, live: Live, criteria: Criteria) -> list[str]:
+        """The metadata keys that chunks which meet the criteria have."""
         ...
 
     async def count(self, live: Live, criteria: Criteria) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import structlog
 
 from query_api.answers import NOTHING_FOUND, Answer, Answerer, verified
 from query_api.caps import Caps
+from query_api.filter_keys import FilterKeys, named_keys
 from query_api.filters import Filter, FilterRefused, Known, parse
 from query_api.masked_questions import QuestionMasking
 from query_api.models import SearchRequest
@@ -72,6 +73,7 @@ class QueryService:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._index = index
+        self._keys = FilterKeys(index)
         self._retrieval = retrieval
         self._answerer = answerer
         self._bases = bases
@@ -164,12 +166,9 @@ class QueryService:
         if not raw:
             return None
         try:
-            return parse(raw, Known(live.keys, rights.documents))
+            return parse(raw, Known(await self._keys.known(live, rights, named_keys(raw)), rights.documents))
         except FilterRefused as error:
-            fix = error.fix
-            if error.unknown_key is not None:
-                keys = await self._index.keys_in_use(live, rights.tenant)
-                fix = f"use one of {', '.join(sorted({*keys, 'source', 'document_id'}))}"
+            fix = await self._keys.hint(live, rights) if error.unknown else error.fix
             wrong = FieldError(error.field, error.message, fix)
             raise Problem("validation-failed", f"{error.field} {error.message}: {fix}.", errors=[wrong]) from error
 

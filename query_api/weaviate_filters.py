@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, assert_never
 
@@ -34,6 +35,18 @@ def rights_where(rights: Rights) -> list[Any]:
             ways.append(Where.all_of([Where.by_property("public").equal(True), _any("knowledge_base", open_bases)]))
         parts.append(Where.any_of(ways))
     return parts
+
+
+def present(name: str, data_type: str) -> Any:
+    """The filter that any value of this property passes: null state is not indexed."""
+    named: Any = Where.by_property(name)
+    match data_type:
+        case "number":
+            return named.greater_or_equal(-sys.float_info.max)
+        case "boolean":
+            return Where.any_of([named.equal(True), named.equal(False)])
+        case _:
+            return named.like("*")
 
 
 def _any(name: str, values: Sequence[Any]) -> Any:

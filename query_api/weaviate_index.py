@@ -19,7 +19,7 @@ from weaviate.classes.query import HybridFusion, MetadataQuery
 from weaviate.collections import CollectionAsync
 
 from query_api.ports import Ask, Candidate, Criteria, Live, Mode, NoIndex
-from query_api.weaviate_filters import rights_where, where
+from query_api.weaviate_filters import present, rights_where, where
 from query_api.weaviate_link import UnknownTenant, WeaviateLink
 from schemas.index.contract import ALIAS, VECTOR, Generation, metadata_key
 from schemas.index.manifest import Manifest
@@ -126,7 +126,15 @@ class WeaviateIndex:
 
         return await self._ask(live.generation.chunks, tenant, query, {})
 
-    async def keys_in_use(self, live: Live, tenant: str) -> list[str]:
+    async def has(self, live: Live, criteria: Criteria, name: str, data_type: str) -> bool:
+        async def query(chunks: CollectionAsync[Any, Any]) -> bool:
+            filters = Where.all_of([where(criteria), present(name, data_type)])
+            found = await chunks.query.fetch_objects(filters=filters, limit=1, return_properties=["document"])
+            return bool(found.objects)
+
+        return await self._ask(live.generation.chunks, criteria.rights.tenant, query, False)
+
+    async def keys_in_use(self, live: Live, criteria: Criteria) -> list[str]:
         asked: list[Any] = []
         for types in list(live.keys.values())[:_MOST_KEYS]:
             for data_type, name in types.items():
@@ -141,11 +149,11 @@ class WeaviateIndex:
             return []
 
         async def query(chunks: CollectionAsync[Any, Any]) -> list[str]:
-            found = await chunks.aggregate.over_all(return_metrics=asked, total_count=False)
+            found = await chunks.aggregate.over_all(filters=where(criteria), return_metrics=asked, total_count=False)
             used = {name for name, measured in found.properties.items() if getattr(measured, "count", 0)}
             return sorted({parsed[0] for name in used if (parsed := metadata_key(name)) is not None})
 
-        return await self._ask(live.generation.chunks, tenant, query, [])
+        return await self._ask(live.generation.chunks, criteria.rights.tenant, query, [])
 
     async def count(self, live: Live, criteria: Criteria) -> tuple[int, int]:
         async def chunks(collection: CollectionAsync[Any, Any]) -> int:

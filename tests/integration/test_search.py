@@ -267,6 +267,37 @@ async def test_an_unknown_filter_key_is_refused_with_the_tenants_own_keys(api: P
     assert wrong["fix"] == "use one of document_id, source, year"
 
 
+@pytest.mark.parametrize(("key", "value"), [("year", 2020), ("team", "acquisitions"), ("tags", "x"), ("draft", True)])
+async def test_a_key_of_another_tenant_or_out_of_reach_is_as_unknown_as_none(
+    api: Parts, writer: IndexWriter, key: str, value: Any
+) -> None:
+    metadata = {key: [value] if key == "tags" else value}
+    writer.write(
+        Version("a", ["budget a"], 1),
+        Version("b", ["budget b"], 1, tenant="globex", metadata=metadata),
+    )
+
+    async def asked(name: str, caller: str = "tw_reader") -> tuple[int, str]:
+        answered = await api.client.post(
+            "/v1/search",
+            json={"query": "budget", "filters": {name: value}},
+            headers={"Authorization": f"Bearer {caller}"},
+        )
+        body = answered.json()
+        return answered.status_code, str(body.get("errors", body.get("hits"))).replace(name, "KEY")
+
+    assert await asked(key) == await asked("nobodys")
+    assert (await asked(key))[0] == 422
+    writer.write(Version("c", ["budget c"], 2, metadata=metadata, access=("group:hr",)))
+    assert (await asked(key))[0] == 422
+    assert (await asked(key, "tw_hr"))[0] == 200
+    writer.write(Version("d", ["budget d"], 3, metadata=metadata))
+    status, hits = await asked(key)
+    assert status == 200
+    assert "'document_id': 'd'" in hits
+    assert "'document_id': 'c'" not in hits
+
+
 async def test_doc_ids_keep_the_search_to_these_documents(api: Parts, writer: IndexWriter) -> None:
     writer.write(*(Version(name, [f"budget {name}"], 1) for name in ("a", "b", "c/d e")))
 

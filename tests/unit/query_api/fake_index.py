@@ -51,6 +51,9 @@ class FakeIndex:
     fetched: list[set[str]] = field(default_factory=list)
     before_manifests: Callable[[], None] = lambda: None
     fails: Exception | None = None
+    used: set[str] = field(default_factory=lambda: {"f_n_year", "f_s_team"})
+    sought: list[str] = field(default_factory=list)
+    hinted: int = 0
 
     async def live(self) -> Live:
         if self.fails is not None:
@@ -72,7 +75,13 @@ class FakeIndex:
     async def texts(self, live: Live, tenant: str, chunk_ids: Sequence[str]) -> dict[str, str]:
         return {item.chunk_id: item.text for item in self.held if item.chunk_id in chunk_ids}
 
-    async def keys_in_use(self, live: Live, tenant: str) -> list[str]:
+    async def has(self, live: Live, criteria: Criteria, name: str, data_type: str) -> bool:
+        assert live.keys[name[4:]][data_type] == name
+        self.sought.append(name)
+        return name in self.used
+
+    async def keys_in_use(self, live: Live, criteria: Criteria) -> list[str]:
+        self.hinted += 1
         return ["year"]
 
     async def count(self, live: Live, criteria: Criteria) -> tuple[int, int]:
