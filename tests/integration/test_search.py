@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -210,6 +211,66 @@ async def test_a_revoke_holds_from_the_manifest_on_though_the_chunk_still_admits
 
     assert await ids(api, "budget", key="tw_reader") == []
     assert await ids(api, "budget", key="tw_admin") == ["plan"]
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "vector", "keyword"])
+async def test_several_bases_are_ranked_as_one_that_holds_all_their_documents(
+    api: Parts, writer: IndexWriter, mode: str
+) -> None:
+    words = ["budget", "leave", "canteen", "office", "travel", "parental", "weeks", "forty", "notes"]
+    draw = random.Random(7)
+    texts = [f"{' '.join(draw.choices(words, k=draw.randrange(3, 12)))} number {n}" for n in range(60)]
+    for number, text in enumerate(texts):
+        base = "handbook" if number % 3 else "secrets"
+        writer.write(
+            Version(f"d{number}", [text], 1, knowledge_base=base),
+            Version(f"d{number}", [text], 1, tenant="globex"),
+        )
+
+    for query in ("parental leave weeks", "travel budget", "canteen"):
+        asked = {"mode": mode, "limit": 20}
+        several = await search(api, query, knowledge_bases=["handbook", "secrets"], **asked)
+        one = await search(api, query, key="tw_globex", **asked)
+
+        assert {hit["knowledge_base"] for hit in several} == {"handbook", "secrets"}
+        assert [hit["score"] for hit in several] == pytest.approx([hit["score"] for hit in one], abs=1e-5)
+        # What shares the last score may be cut anywhere.
+        last = several[-1]["score"] + 1e-5
+        assert {hit["text"] for hit in several if hit["score"] > last} == {
+            hit["text"] for hit in one if hit["score"] > last
+        }
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "vector", "keyword"])
+async def test_explain_names_the_parts_of_every_mode(api: Parts, writer: IndexWriter, mode: str) -> None:
+    writer.write(Version("a", ["alpha beta"], 1), Version("b", ["gamma delta"], 2))
+
+    best = (await search(api, "alpha", explain=True, mode=mode))[0]
+
+    assert best["explain"].keys() >= ({"keyword", "vector"} if mode == "hybrid" else {mode})
+
+
+async def test_neighbours_are_the_chunks_beside_a_hit_in_its_newest_version(api: Parts, writer: IndexWriter) -> None:
+    writer.write(
+        Version("plan", ["first old", "budget is five", "last old"], 1),
+        Version("plan", ["opening words", "budget is nine", "closing words", "the end"], 2),
+    )
+
+    (hit,) = await search(api, "budget", mode="keyword", neighbours=2)
+
+    beside = {side: [chunk["text"] for chunk in hit["neighbours"][side]] for side in ("before", "after")}
+    assert beside == {"before": ["opening words"], "after": ["closing words", "the end"]}
+
+
+async def test_caps_hold_and_the_limit_is_still_filled(api: Parts, writer: IndexWriter) -> None:
+    writer.write(Version("flood", [f"budget budget number {n}" for n in range(40)], 1, source="open"))
+    writer.write(*(Version(f"d{n}", [f"there is also a budget for department {n}"], 1) for n in range(6)))
+
+    per_document = await search(api, "budget", limit=5, mode="keyword", per_document=2)
+    per_source = await search(api, "budget", limit=5, mode="keyword", per_document=0, per_source=1)
+
+    assert [hit["document_id"] == "flood" for hit in per_document] == [True, True, False, False, False]
+    assert sorted(hit["source"] for hit in per_source) == ["open", "shop"]
 
 
 @pytest.mark.parametrize(
