@@ -17,7 +17,8 @@ from query_api.progress import Progress
 from query_api.service import QueryService
 from runtime.metrics import Metrics
 from runtime.settings import Web
-from runtime.web import audit, docs_page, health, identity, problems
+from runtime.web import audit, docs_page, health, identity, limits, problems
+from runtime.web.limits import RateLimits
 from runtime.web.problems import Problem
 from runtime.web.requests import RequestMiddleware
 from runtime.web.strings import WellFormedStrings
@@ -43,6 +44,7 @@ class Deps:
     lookups: Lookups
     progress: Progress
     keys: identity.Keys
+    limits: RateLimits | None
     metrics: Metrics
     checks: Sequence[health.Check]
     now_ms: Callable[[], int]
@@ -78,6 +80,7 @@ def create_app(deps: Deps) -> FastAPI:
     problems.install(app)
     identity.install(app, deps.keys, deps.now_ms)
     audit.install(app, deps.log, deps.now_ms)
+    limits.install(app, deps.limits, reads=routes.READS)
     for error, kind, again in _KINDS:
         app.add_exception_handler(error, _handler(kind, again))
     if deps.web.docs:

@@ -36,6 +36,7 @@ from runtime.metrics import Metrics, metrics
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings
 from runtime.spending import Spending
+from runtime.web.limits import RateLimits
 from schemas.codec import Codec
 from schemas.registry import Registry
 
@@ -107,6 +108,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
             lookups=Lookups(index, freshness.progress, now_ms),
             progress=freshness.progress,
             keys=directory,
+            limits=RateLimits(settings.limits, counted),
             metrics=counted,
             checks=checks(index, embedder, directory, freshness),
             now_ms=now_ms,

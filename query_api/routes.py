@@ -34,6 +34,9 @@ KnowledgeBaseName = Annotated[str | None, Query(max_length=100, description="Non
 Offset = Annotated[int, Query(ge=0, description="First chunk.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most chunks.")]
 
+READS = frozenset({"/v1/search", "/v1/query"})
+"""They change nothing, though they are POSTed: while the store that counts requests is away they go on."""
+
 
 def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRouter:
     """`/v1/search`, `/v1/query`, `/v1/documents/{id}`, `/v1/stats`."""

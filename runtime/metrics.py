@@ -11,6 +11,8 @@ from functools import cache
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from runtime.breaker import STATES, State
+
 PREFIX = "thalweg"
 
 FRESHNESS_BUCKETS = (
@@ -50,6 +52,12 @@ class Metrics:
     index_objects: Gauge  # {kind}: chunk, manifest, retired
     http_requests: Counter  # {method, route, status}
     audit_entries: Counter  # {kind, outcome}: written, dropped
+    rate_limited: Counter  # {limit}: key, user, tenant, administrator
+    circuit_state: Gauge  # {part}: 0 closed, 1 half-open, 2 open
+
+    def circuit_told(self, part: str, state: State) -> None:
+        """Show a breaker's state; what a Breaker is given as `told`."""
+        self.circuit_state.labels(part=part).set(STATES.index(state))
 
 
 def declare(registry: CollectorRegistry) -> Metrics:
@@ -96,6 +104,8 @@ def declare(registry: CollectorRegistry) -> Metrics:
         audit_entries=counter(
             "audit_entries_total", "Audit entries by what became of them: written, dropped.", "kind", "outcome"
         ),
+        rate_limited=counter("rate_limited_total", "Requests refused as too many, by whose limit.", "limit"),
+        circuit_state=gauge("circuit_state", "Circuit breakers: 0 closed, 1 half-open, 2 open.", "part"),
     )
 
 

@@ -215,6 +215,21 @@ class Privacy(_Section):
     )
 
 
+class Limits(_Section):
+    """Requests a minute to each API; 0: no limit. Beyond them callers get 429 with `Retry-After`."""
+
+    per_user: int = Field(60, ge=0, description="Of one user's tokens.")
+    per_key: int = Field(100, ge=0, description="Of one API key.")
+    per_tenant: int = Field(1000, ge=0, description="Of all users and keys of a tenant together.")
+    per_administrator: int = Field(
+        0, ge=0, description="Of one administrator's key or tokens, which count for no tenant: operators load in bulk."
+    )
+    burst: int = Field(10, ge=0, description="So many more are let through in a minute before any is refused.")
+    url: SecretStr | None = Field(
+        None, description="`redis://` or `valkey://` where replicas count together; None: each counts for itself."
+    )
+
+
 class Settings(_Section):
     """The root. home holds the local stack's data; tenant is who local commands act for."""
 
@@ -242,6 +257,7 @@ class Settings(_Section):
     lag_exporter: LagExporter = LagExporter()
     access: Access = Access()
     privacy: Privacy = Privacy()
+    limits: Limits = Limits()
 
     @property
     def blobs_url(self) -> str:

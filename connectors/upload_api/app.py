@@ -14,9 +14,10 @@ from connectors.upload_api.body_guard import BodyGuard
 from connectors.upload_api.ports import Parts
 from connectors.upload_api.receive import MAX_FIELD_BYTES, MAX_FIELDS, too_large
 from runtime.settings import Web
-from runtime.web import audit, docs_page, health, identity, problems
+from runtime.web import audit, docs_page, health, identity, limits, problems
 from runtime.web.health import Check
 from runtime.web.identity import Keys
+from runtime.web.limits import RateLimits
 from runtime.web.problems import Problem
 from runtime.web.requests import RequestMiddleware
 from runtime.web.strings import WellFormedStrings
@@ -39,6 +40,7 @@ def create_app(
     version: str,
     log: audit.Log,
     web: Web = Web(),  # noqa: B008  # frozen
+    rates: RateLimits | None = None,
     lifespan: Lifespan | None = None,
     idle_s: float = 30.0,
     grace_s: float = 20.0,
@@ -59,6 +61,7 @@ def create_app(
     problems.install(app)
     identity.install(app, keys, parts.now_ms)
     audit.install(app, log, parts.now_ms)
+    limits.install(app, rates)
     for router in (uploads.routes(parts), follow.routes(parts), documents.routes(parts), events.routes(parts)):
         app.include_router(router)
     app.include_router(health.router(checks, registry, version=version))

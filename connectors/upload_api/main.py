@@ -32,6 +32,7 @@ from runtime.directory import Directory, demo_keys
 from runtime.metrics import metrics
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings, load_settings
+from runtime.web.limits import RateLimits
 from schemas.codec import Codec
 from schemas.registry import Registry
 
@@ -133,6 +134,7 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
         version=_version(),
         log=audit,
         web=settings.web,
+        rates=RateLimits(settings.limits, metrics()),
         lifespan=lifespan,
     )
 

@@ -6,7 +6,7 @@ Fetch, "CORS protocol"; RFC 6797 (HSTS; over plain HTTP browsers ignore it).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
@@ -24,14 +24,14 @@ HEADERS = {
 
 _PREFLIGHT_S = 600
 _ASKED = ("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID")
-_SHOWN = ("X-Request-ID", "Location", "Retry-After")
+_SHOWN = ("X-Request-ID", "Location", "Retry-After", "RateLimit", "RateLimit-Policy")
 
 
-def add_headers(message: Message, request_id: str) -> None:
-    """Put the headers on an answer that begins."""
+def add_headers(message: Message, request_id: str, more: Mapping[str, str]) -> None:
+    """Put the headers on an answer that begins; more: such as what is left of a rate."""
     headers = MutableHeaders(scope=message)
     headers["X-Request-ID"] = request_id
-    for name, value in HEADERS.items():
+    for name, value in {**more, **HEADERS}.items():
         headers.setdefault(name, value)
 
 

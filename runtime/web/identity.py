@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from runtime.access import ApiKey, Principal, Scope, digest
+from runtime.web import limits
 from runtime.web.audit import announce
 from runtime.web.problems import Problem
 
@@ -45,7 +46,10 @@ async def principal(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)] = None,
     header: Annotated[str | None, Security(_HEADER)] = None,
 ) -> Principal:
-    """FastAPI dependency: the caller. Raises Problem 401; 503 while the keys are not yet known."""
+    """FastAPI dependency: the caller, its request counted (`limits.py`).
+
+    Raises Problem 401; 429 for one request too many; 503 while the keys are not yet known.
+    """
     given = bearer.credentials if bearer is not None else header
     if not given:
         raise Problem(
@@ -69,6 +73,7 @@ async def principal(
         )
     caller: Principal = found.principal()
     request.state.subject, request.state.tenant = caller.subject, caller.tenant
+    await limits.admit(request, caller, "key", found.id)
     return caller
 
 

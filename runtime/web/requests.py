@@ -30,6 +30,7 @@ class RequestMiddleware:
     counter has the labels method, route, status. max_body_bytes: a longer body is answered 413 before any route
     sees it (the body is held in memory up to that size); None leaves bodies to the routes. `request.state.request_id`
     is set for the routes, and `request_id` in the log's context. origins: the web pages that may call the app.
+    What is put into `request.state.answer_headers` goes out with any answer.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                add_headers(message, request_id)
+                add_headers(message, request_id, scope["state"].get("answer_headers", {}))
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):

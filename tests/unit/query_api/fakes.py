@@ -21,8 +21,9 @@ from query_api.retrieval import Retrieval
 from query_api.service import QueryService
 from runtime.access import SCOPES, ApiKey, KnowledgeBase, Role, Scope, digest
 from runtime.metrics import Metrics, declare
-from runtime.settings import QueryApi
+from runtime.settings import Limits, QueryApi
 from runtime.web.health import Check
+from runtime.web.limits import RateLimits
 from tests.support.fake_audit import FakeAudit
 
 NOW_MS = 1_000_000
@@ -104,6 +105,7 @@ def app_around(
     clock: Callable[[], float] | None = None,
     stop: Callable[[], Awaitable[None]] = _nothing,
     mask_key: str | None = None,
+    rates: Limits | None = None,
 ) -> Parts:
     """An app over these ports, and a client that holds the key `tw_admin`."""
     directory = directory or FakeDirectory()
@@ -127,6 +129,7 @@ def app_around(
             lookups=Lookups(index, freshness.progress, lambda: NOW_MS),
             progress=freshness.progress,
             keys=directory,
+            limits=None if rates is None else RateLimits(rates, metrics),
             metrics=metrics,
             checks=checks,
             now_ms=lambda: NOW_MS,

@@ -21,6 +21,8 @@ from runtime.access import ApiKey, KnowledgeBase, Role, Scope, digest
 from runtime.blobs import BlobStore
 from runtime.metrics import declare
 from runtime.producer import Delivery, DeliveryFailed, Outgoing
+from runtime.settings import Limits
+from runtime.web.limits import RateLimits
 from schemas.records import AccessEntry, Event, Receipt, ReceiptStage, Record, Upload, UploadKey, UploadKeyStep
 from tests.support.fake_audit import FakeAudit
 
@@ -175,6 +177,7 @@ async def upload_world(
     log: Log | None = None,
     reads: bool = True,
     key_required: bool = False,
+    rates: Limits | None = None,
     **guard: float,
 ) -> AsyncIterator[World]:
     """A fresh world, or a replica: another one on the same log. Files up to max_bytes are accepted; guard goes to the
@@ -192,7 +195,7 @@ async def upload_world(
         for topic, record in log.records:
             read(record, Delivery(topic, 0, 0, 1))
         log.readers.append(read)
-    registry = CollectorRegistry()
+    metrics = declare(CollectorRegistry())
     parts = Parts(
         sender=log,
         encoder=log,
@@ -215,10 +218,11 @@ async def upload_world(
         parts,
         keys=people,
         checks=[],
-        registry=registry,
-        http_requests=declare(registry).http_requests,
+        registry=metrics.registry,
+        http_requests=metrics.http_requests,
         version="0",
         log=audit,
+        rates=None if rates is None else RateLimits(rates, metrics),
         **guard,
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
