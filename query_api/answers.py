@@ -44,7 +44,7 @@ class Answer:
     """model `extractive`: the text is quoted, nobody wrote it. usage counts tokens: input_tokens, output_tokens.
 
     cost: US dollars that this answer cost, by the configured prices; None where none is configured for the model.
-    Whoever gives an answer again that was paid for already gives it with `free()`.
+    Whoever gives an answer again that was paid for already gives it with `free()`. cached: it is given again.
     """
 
     text: str
@@ -52,6 +52,7 @@ class Answer:
     model: str
     usage: Mapping[str, int] = field(default_factory=dict)
     cost: float | None = 0.0
+    cached: bool = False
 
     def free(self) -> Answer:
         """The same answer at no cost and without tokens: nobody was asked for it this time."""

@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 import uvicorn
 from fastapi import FastAPI
 
+from query_api.answer_cache import AnswerCache
+from query_api.answer_store import AnswerStore, MemoryStore
 from query_api.answering.model_http import answering_client
 from query_api.answering.select import answerer_from
 from query_api.app import Deps, create_app
@@ -34,7 +36,8 @@ from runtime.directory import Directory, demo_keys
 from runtime.embedding.select import embedder_of
 from runtime.metrics import Metrics, metrics
 from runtime.producer import ConfirmedProducer
-from runtime.settings import Settings
+from runtime.settings import Settings, SettingsError
+from runtime.settings_answer_cache import AnswerCache as AnswerCacheSettings
 from runtime.spending import Spending
 from runtime.web.limits import RateLimits
 from schemas.codec import Codec
@@ -68,6 +71,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
         timeout_s=min(settings.embedding.timeout_s, _EMBED_S),
     )
     reranker = reranker_from(settings.rerank)
+    cache = AnswerCache(answer_store(settings.answer_cache), counted.cache_requests)
     http = answering_client(settings.answer.timeout_s)
 
     producer = ConfirmedProducer(
@@ -84,6 +88,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
             await embedder.ready((await index.live()).generation)
 
     async def stop() -> None:
+        await cache.close()
         await link.close()
         await http.aclose()
         if reranker is not None:
@@ -99,6 +104,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
                 index=index,
                 retrieval=Retrieval(index, embedder, reranker, rerank_depth=settings.rerank.candidates),
                 answerer=answerer_from(settings.answer, http, Spending(settings.prices, counted)),
+                cache=cache,
                 bases=directory,
                 freshness=freshness,
                 settings=settings.query,
@@ -119,6 +125,23 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
             web=settings.web,
         )
     )
+
+
+def answer_store(settings: AnswerCacheSettings) -> AnswerStore:
+    """Where answers are kept, as the settings say; nobody is asked yet. Raises SettingsError."""
+    if settings.url is None or settings.secret is None:
+        return MemoryStore(most_bytes=settings.most_bytes, most_entries=settings.most_entries, seconds=settings.seconds)
+    from query_api.answer_store_redis import RedisStore
+
+    try:
+        return RedisStore(
+            settings.url.get_secret_value(),
+            settings.secret.get_secret_value(),
+            seconds=settings.seconds,
+            timeout_s=settings.timeout_s,
+        )
+    except ValueError as error:
+        raise SettingsError("answer_cache.url is no redis:// or rediss:// URL") from error
 
 
 def serve(settings: Settings) -> None:

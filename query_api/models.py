@@ -123,6 +123,7 @@ class QueryResponse(BaseModel):
     citations: list[CitationBody]
     hits: list[HitBody]
     model: str
+    cached: bool = Field(description="The answer was written earlier, from the same hits; `usage` is 0 then.")
     usage: dict[str, int]
     position: str | None
     generation: str

@@ -61,6 +61,7 @@ def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRo
             citations=_citations(answer, searched.found.hits),
             hits=_hits(searched.found.hits, body),
             model=answer.model,
+            cached=answer.cached,
             usage=dict(answer.usage),
             position=progress.newest(caller.tenant),
             generation=searched.found.generation,

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import structlog
 
+from query_api.answer_cache import AnswerCache
 from query_api.answers import NOTHING_FOUND, Answer, Answerer, verified
 from query_api.caps import Caps
 from query_api.filter_keys import FilterKeys, named_keys
@@ -48,9 +49,10 @@ class Bases(Protocol):
 
 @dataclass(frozen=True)
 class Searched:
-    """A search's result. took_s is all of it, retrieval_s without the wait for `min_position`."""
+    """A search's result. rights are those it was searched with; took_s is all of it, retrieval_s without the wait."""
 
     found: Found
+    rights: Rights
     query: str
     took_s: float
     retrieval_s: float
@@ -65,6 +67,7 @@ class QueryService:
         index: Index,
         retrieval: Retrieval,
         answerer: Answerer,
+        cache: AnswerCache,
         bases: Bases,
         freshness: Waits,
         settings: QueryApi,
@@ -76,6 +79,7 @@ class QueryService:
         self._keys = FilterKeys(index)
         self._retrieval = retrieval
         self._answerer = answerer
+        self._cache = cache
         self._bases = bases
         self._freshness = freshness
         self._settings = settings
@@ -98,10 +102,12 @@ class QueryService:
             answer, generation_s = Answer(NOTHING_FOUND, (), "none"), 0.0
         else:
             begun = self._clock()
-            written = await self._answerer.answer(searched.query, searched.found.hits)
+            answerer = self._cache.around(self._answerer, searched.rights)
+            written = await answerer.answer(searched.query, searched.found.hits)
             answer = verified(written, searched.found.hits)
             generation_s = self._clock() - begun
-            self._metrics.generation_duration_seconds.observe(generation_s)
+            if not answer.cached:
+                self._metrics.generation_duration_seconds.observe(generation_s)
         took_s = self._clock() - started
         self._completed("/v1/query", searched, took_s, generation_s=generation_s, model=answer.model)
         return searched, answer, took_s
@@ -151,7 +157,7 @@ class QueryService:
         ended = self._clock()
         self._metrics.retrieval_duration_seconds.observe(ended - begun)
         self._metrics.query_results.observe(len(found.hits))
-        return Searched(found, query, ended - started, ended - begun)
+        return Searched(found, rights, query, ended - started, ended - begun)
 
     def _caps(self, request: SearchRequest) -> Caps:
         """The caps that the caller asks for, else the configured ones; who names documents wants all of them."""

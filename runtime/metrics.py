@@ -45,7 +45,7 @@ class Metrics:
     retrieval_duration_seconds: Histogram
     generation_duration_seconds: Histogram
     query_results: Histogram  # hits of one search
-    cache_requests: Counter  # {outcome}: hit, miss
+    cache_requests: Counter  # {outcome}: hit, miss, error (the store failed: a miss)
     dead_letters: Counter  # {stage, reason}
     dead_letter_budget: Gauge  # {stage}: letters that may still be written now; 0: the stage stands still
     retries: Counter  # {stage, class}: rounds in which records had to wait: later, configuration, defect

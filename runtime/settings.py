@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 
+from runtime.settings_answer_cache import AnswerCache
 from runtime.settings_answering import Answer, Prices
 from runtime.settings_section import Section as _Section
 
@@ -246,6 +247,7 @@ class Settings(_Section):
     rerank: Rerank = Rerank()
     answer: Answer = Answer()
     prices: Prices = Prices()
+    answer_cache: AnswerCache = AnswerCache()
     upload: UploadApi = UploadApi()
     query: QueryApi = QueryApi()
     web: Web = Web()

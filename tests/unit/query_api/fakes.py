@@ -9,6 +9,8 @@ import httpx
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from query_api.answer_cache import AnswerCache
+from query_api.answer_store import AnswerStore, MemoryStore
 from query_api.answering.extractive import Extractive
 from query_api.answers import Answerer
 from query_api.app import Deps, create_app
@@ -89,6 +91,11 @@ class Parts:
     client: httpx.AsyncClient
 
 
+def kept_in_memory() -> MemoryStore:
+    """Room for all answers of a test."""
+    return MemoryStore(most_bytes=10_000_000, most_entries=10_000, seconds=3600)
+
+
 async def _nothing() -> None:
     return None
 
@@ -99,6 +106,7 @@ def app_around(
     *,
     answerer: Answerer | None = None,
     reranker: Reranker | None = None,
+    store: AnswerStore | None = None,
     directory: FakeDirectory | None = None,
     settings: QueryApi | None = None,
     checks: Sequence[Check] = (),
@@ -116,6 +124,7 @@ def app_around(
         index=index,
         retrieval=Retrieval(index, embedder, reranker),
         answerer=answerer or Extractive(),
+        cache=AnswerCache(store or kept_in_memory(), metrics.cache_requests),
         bases=directory,
         freshness=freshness,
         settings=settings or QueryApi(),

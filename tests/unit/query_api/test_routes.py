@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
+from query_api.answering.extractive import Extractive
 from query_api.answers import Answer, AnswerUnavailable
 from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
 from query_api.visibility import Hit
@@ -202,7 +203,7 @@ async def test_a_model_that_does_not_fit_is_a_503_that_says_so(error: Exception,
 
 
 async def test_an_answering_model_that_is_away_is_a_503() -> None:
-    class Away:
+    class Away(Extractive):
         async def answer(self, question: str, hits: object) -> Answer:
             raise AnswerUnavailable("the model is busy")
 
