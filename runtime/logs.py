@@ -10,7 +10,9 @@ import sys
 from typing import TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
+
+from runtime.tracebacks import traced
 
 _NOISY = (
     "httpx2",
@@ -27,6 +29,16 @@ _NOISY = (
 """Libraries whose info lines say nothing that ours do not say."""
 
 
+def _error(_: object, __: str, event: EventDict) -> EventDict:
+    """An error as `tracebacks.py` tells it, in place of Python's own words, which quote what was worked on."""
+    given = event.pop("exc_info", None)
+    found = sys.exc_info() if given is True else given
+    error = found[1] if isinstance(found, tuple) else found
+    if isinstance(error, BaseException):
+        event["exception"] = traced(error)
+    return event
+
+
 def configure(level: str, stream: TextIO | None = None) -> None:
     """Send structlog's and the standard library's logs to stream (stdout) as JSON lines, from `level` (`info`) on."""
     shared: list[Processor] = [
@@ -35,7 +47,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        _error,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

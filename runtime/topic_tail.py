@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from runtime.tracebacks import named
 from schemas.registry import RegistryUnavailable
 
 _log = structlog.get_logger(__name__)
@@ -171,8 +172,7 @@ class TopicTail:
                     topic=self._topic,
                     partition=partition,
                     offset=offset,
-                    error=type(failed).__name__,
-                    reason=str(failed),
+                    error=named(failed),
                 )
                 return True
             else:

@@ -24,6 +24,7 @@ from mode import CrashingSupervisor
 
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from runtime.tracebacks import named
 from schemas.lanes import Lane
 from schemas.registry import RegistryUnavailable
 from streams.adapters.fair_reading import read_fairly
@@ -136,7 +137,7 @@ class Loop:
         except Exception as error:
             log.exception("dead_letter_not_told", stage=self.step.name, place=str(record.place))
             if (record.place, record.timestamp_ms) not in self.parked:
-                return Retry(f"dead letter not written: {type(error).__name__}: {error}")
+                return Retry(f"dead letter not written: {named(error)}")
             # A defect of ours: the letter is there, only the word to whoever waits is missing.
         return outcome
 
@@ -300,6 +301,7 @@ def run(app: faust.App) -> None:
     except SystemExit as end:
         cause = app.crash_reason or end.__context__
         if end.code and cause is not None:
+            # Faust's own error, whatever it is: of a record nothing gets out of the reader's body.
             log.critical("reader_crashed", cause=f"{type(cause).__name__}: {cause}", exc_info=cause)
         raise
 

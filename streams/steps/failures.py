@@ -5,8 +5,6 @@ Before this: a step caught an error. After this: the loop waits, or parks the re
 
 from __future__ import annotations
 
-import traceback
-
 from runtime.embedding.contract import (
     EmbeddingError,
     EmbeddingMisconfigured,
@@ -14,6 +12,7 @@ from runtime.embedding.contract import (
     EmbeddingReplyInvalid,
     EmbeddingUnavailable,
 )
+from runtime.tracebacks import frames, named
 from schemas.codec import DecodeError, UnknownSchema
 from schemas.records import DocumentChange, Receipt, ReceiptStage
 from schemas.registry import NotRegistered, RegistryUnavailable
@@ -49,11 +48,9 @@ def waits(error: TemporaryFailure) -> Retry:
 def defect(error: Exception) -> Retry:
     """Nobody foresaw this error: some more tries, then the record is parked with the place where it was raised.
 
-    Files, lines and functions only: what is in the variables may be the document's text.
+    What it says is told only if the error is ours: any other may quote the document.
     """
-    frames = traceback.extract_tb(error.__traceback__)
-    trace = "\n".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
-    return Retry(f"{type(error).__name__}: {error}", limited=True, trace=trace)
+    return Retry(named(error), limited=True, trace=frames(error))
 
 
 def outcome_of(error: Exception) -> Rejected | Retry:
