@@ -12,6 +12,9 @@ from typing import Protocol
 
 from query_api.visibility import Hit
 
+ANSWER = "answer"
+"""The name of this part: in `degraded`, in the breakers' states, and in the settings."""
+
 NOTHING_FOUND = "Nothing was found that answers this."
 
 
@@ -45,6 +48,7 @@ class Answer:
 
     cost: US dollars that this answer cost, by the configured prices; None where none is configured for the model.
     Whoever gives an answer again that was paid for already gives it with `free()`. cached: it is given again.
+    degraded names parts that were wanted and away: such an answer is for this moment, and not to be kept.
     """
 
     text: str
@@ -53,6 +57,7 @@ class Answer:
     usage: Mapping[str, int] = field(default_factory=dict)
     cost: float | None = 0.0
     cached: bool = False
+    degraded: tuple[str, ...] = ()
 
     def free(self) -> Answer:
         """The same answer at no cost and without tokens: nobody was asked for it this time."""

@@ -15,10 +15,12 @@ from fastapi import FastAPI
 
 from query_api.answer_cache import AnswerCache
 from query_api.answer_store import AnswerStore, MemoryStore
+from query_api.answering.extractive import Extractive
 from query_api.answering.model_http import answering_client
 from query_api.answering.select import answerer_from
 from query_api.app import Deps, create_app
 from query_api.checks import checks
+from query_api.circuits import Circuits, SparedAnswerer, SparedReranker
 from query_api.freshness import Freshness
 from query_api.lookups import Lookups
 from query_api.masked_questions import QuestionMasking
@@ -57,11 +59,13 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
     directory = Directory(settings.kafka.bootstrap, codec, own_keys=demo_keys(settings))
     freshness = Freshness(settings.kafka.bootstrap, codec, now_ms)
     key, mask_key = settings.weaviate.api_key, settings.privacy.mask_key
+    circuits = Circuits.told_to(counted.circuit_told)
     link = WeaviateLink(
         settings.weaviate.url,
         settings.weaviate.grpc,
         key.get_secret_value() if key else None,
         timeout_s=min(settings.weaviate.timeout_s, _SEARCH_S),
+        breaker=circuits.weaviate,
     )
     index = WeaviateIndex(link)
     embedder = ThreadedEmbedder(
@@ -69,10 +73,13 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
         counted,
         threads=_EMBED_THREADS,
         timeout_s=min(settings.embedding.timeout_s, _EMBED_S),
+        breaker=circuits.embedding,
     )
-    reranker = reranker_from(settings.rerank)
     cache = AnswerCache(answer_store(settings.answer_cache), counted.cache_requests)
     http = answering_client(settings.answer.timeout_s)
+    model = reranker_from(settings.rerank)
+    reranker = None if model is None else SparedReranker(model, circuits.rerank)
+    writer = answerer_from(settings.answer, http, Spending(settings.prices, counted))
 
     producer = ConfirmedProducer(
         settings.kafka.bootstrap, client_id="thalweg-query", timeout_s=settings.kafka.request_timeout_s
@@ -103,7 +110,8 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
             service=QueryService(
                 index=index,
                 retrieval=Retrieval(index, embedder, reranker, rerank_depth=settings.rerank.candidates),
-                answerer=answerer_from(settings.answer, http, Spending(settings.prices, counted)),
+                answerer=SparedAnswerer(writer, circuits.answer),
+                instead=Extractive(),
                 cache=cache,
                 bases=directory,
                 freshness=freshness,
@@ -116,7 +124,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
             keys=directory,
             limits=RateLimits(settings.limits, counted),
             metrics=counted,
-            checks=checks(index, embedder, directory, freshness),
+            checks=checks(index, embedder, directory, freshness, circuits.all),
             now_ms=now_ms,
             version=_version(),
             start=start,

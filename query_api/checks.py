@@ -5,9 +5,11 @@ Kafka is not required: what was read stays known while it is away, and searches 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from query_api.ports import Index, IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
+from runtime.breaker import Breaker
 from runtime.web.health import Check, NotHealthy
 from schemas.index.contract import Generation
 
@@ -38,8 +40,10 @@ class KeyReader(Reader, Protocol):
         ...
 
 
-def checks(index: Index, model: Model, directory: KeyReader, receipts: Reader) -> list[Check]:
-    """The checks, required ones first."""
+def checks(
+    index: Index, model: Model, directory: KeyReader, receipts: Reader, breakers: Sequence[Breaker] = ()
+) -> list[Check]:
+    """The checks, required ones first, and the state of each breaker."""
 
     async def store() -> str:
         return await _answering(index)
@@ -68,6 +72,7 @@ def checks(index: Index, model: Model, directory: KeyReader, receipts: Reader) -
         Check("directory", keys),
         Check("kafka", kafka, required=False),
         Check("receipts", written, required=False),
+        *map(_circuit, breakers),
     ]
 
 
@@ -87,5 +92,19 @@ async def _fitting(index: Index, model: Model) -> str:
         return "not known while the index cannot be asked"  # what is wrong with that, its own check says
     try:
         return await model.ready(live.generation)
-    except (ModelMismatch, ModelUnavailable) as error:
+    except ModelMismatch as error:
         raise NotHealthy(str(error)) from error
+    except ModelUnavailable as error:
+        # Meanwhile keywords find: a replica that says so is better than none.
+        raise NotHealthy(f"{error}; searches go by keywords alone", degraded=True) from error
+
+
+def _circuit(breaker: Breaker) -> Check:
+    async def closed() -> str:
+        if breaker.state == "closed":
+            return "closed"
+        raise NotHealthy(
+            f"{breaker.state}: {breaker.part} failed repeatedly; asked again in {breaker.retry_after_s:.0f} s"
+        )
+
+    return Check(f"circuit_{breaker.part}", closed, required=False)

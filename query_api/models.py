@@ -100,7 +100,10 @@ class SearchResponse(BaseModel):
     position: str | None
     generation: str
     took_ms: float
-    degraded: list[str] = Field(description="Parts that were asked for and left out, as they were away: `rerank`.")
+    degraded: list[str] = Field(
+        description="Parts that were wanted and left out, as they were away: `embedding` (found by keywords alone), "
+        "`rerank`, `answer` (extracted)."
+    )
 
 
 class CitationBody(BaseModel):

@@ -16,6 +16,9 @@ from schemas.index.manifest import Manifest
 
 Mode = Literal["hybrid", "vector", "keyword"]
 
+EMBEDDING = "embedding"
+"""The name of this part: in `degraded`, in the breakers' states, and in the settings."""
+
 
 class IndexUnavailable(Exception):
     """The store does not answer, or not in time: again later. The text may be shown to a caller."""

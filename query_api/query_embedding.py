@@ -13,7 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from query_api.ports import ModelMismatch, ModelUnavailable
+from query_api.ports import EMBEDDING, ModelMismatch, ModelUnavailable
+from runtime.breaker import Breaker, CircuitOpen
 from runtime.embedding.contract import Embedder, EmbeddingError, EmbedResult
 from runtime.metrics import Metrics
 from schemas.index.contract import Generation
@@ -30,15 +31,23 @@ class ThreadedEmbedder:
     """Embeds questions with the model that `load` gives for a generation. load runs in a thread, and again while it
     fails; it is called once for each model.
 
-    threads is how many questions are embedded side by side; timeout_s bounds each, and each loading.
+    threads is how many questions are embedded side by side; timeout_s bounds each, and each loading. Questions whose
+    vectors are kept are answered while the breaker is open, too.
     """
 
     def __init__(
-        self, load: Callable[[Generation], Embedder], metrics: Metrics, *, threads: int, timeout_s: float
+        self,
+        load: Callable[[Generation], Embedder],
+        metrics: Metrics,
+        *,
+        threads: int,
+        timeout_s: float,
+        breaker: Breaker | None = None,
     ) -> None:
         self._load = load
         self._metrics = metrics
         self._timeout_s = timeout_s
+        self._breaker = breaker or Breaker(EMBEDDING, failing=(ModelUnavailable,))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="embed-query")
         self._loading = threading.Lock()
         self._embedders: OrderedDict[str, Embedder] = OrderedDict()
@@ -54,8 +63,10 @@ class ThreadedEmbedder:
         if kept is not None:
             self._kept.move_to_end((generation.model, text))
             return kept
-        embedder = await self._embedder(generation)
-        result: EmbedResult = await self._run(lambda: embedder.embed_query(text))
+        try:
+            result = await self._breaker.call(lambda: self._asked(generation, text))
+        except CircuitOpen as error:
+            raise ModelUnavailable(str(error)) from error
         self._metrics.embedding_calls.inc(result.calls)
         self._metrics.embedding_texts.inc()
         self._metrics.embedding_tokens.inc(result.tokens)
@@ -64,6 +75,10 @@ class ThreadedEmbedder:
         if len(self._kept) > _MOST_KEPT:
             self._kept.popitem(last=False)
         return vector
+
+    async def _asked(self, generation: Generation, text: str) -> EmbedResult:
+        embedder = await self._embedder(generation)
+        return await self._run(lambda: embedder.embed_query(text))
 
     def close(self) -> None:
         """Let the threads go; what they do now they finish."""

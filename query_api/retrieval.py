@@ -9,9 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import structlog
+
 from query_api.caps import Caps, capped
 from query_api.neighbours import with_neighbours
-from query_api.ports import Ask, Candidate, Criteria, Index, Live, Mode, QueryEmbedder
+from query_api.ports import (
+    EMBEDDING,
+    Ask,
+    Candidate,
+    Criteria,
+    Index,
+    Live,
+    Mode,
+    ModelUnavailable,
+    QueryEmbedder,
+)
 from query_api.reranking import RERANK, Reranker, reranked
 from query_api.visibility import Hit, keys_to_ask, visible
 from schemas.index.manifest import Manifest
@@ -23,6 +35,7 @@ _GROWTH = 5
 _MOST_CANDIDATES = 3000
 _MOST_LOOKS = 4
 _NO_CAPS = Caps()
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,22 +77,33 @@ class Retrieval:
 
         Fewer come back if the caps allow no more, or if more than 3,000 candidates would have to be looked through.
         rerank None: if there is a reranker. The reranker chooses among the first `rerank_depth` hits that the caps let
-        through; if it was wanted and gave no order, `degraded` says so, and the order is the store's.
+        through; if it was wanted and gave no order, `degraded` says so, and the order is the store's. A hybrid search
+        whose embedding model is away is a keyword search, and says so; ModelUnavailable is a vector search's alone.
         """
         if not criteria.rights.bases:
             return Found((), live.generation.name, 0, 0)
         wanted = self._reranker is not None if rerank is None else rerank
         depth = max(limit, self._rerank_depth) if wanted and self._reranker is not None else limit
-        ask = Ask(query, mode, None, max(depth, limit * _FIRST_LOOK), explain)
-        if mode != "keyword":
-            ask = replace(ask, vector=await self._embedder.embed(live.generation, query))
+        ask, degraded = await self._embedded(live, Ask(query, mode, None, max(depth, limit * _FIRST_LOOK), explain))
         looked = await self._look(live, criteria, ask, caps, limit)
-        hits, degraded = list(looked.hits[:depth]), looked.degraded
+        hits = list(looked.hits[:depth])
         if wanted:
             hits, done = await reranked(self._reranker, query, hits)
             degraded = degraded if done else (*degraded, RERANK)
         hits = await with_neighbours(self._index, live, criteria.rights.tenant, hits[:limit], neighbours)
         return replace(looked, hits=tuple(hits), degraded=degraded)
+
+    async def _embedded(self, live: Live, ask: Ask) -> tuple[Ask, tuple[str, ...]]:
+        """The ask with its vector; without one, by keywords alone, if no model answers and keywords were wanted too."""
+        if ask.mode == "keyword":
+            return ask, ()
+        try:
+            return replace(ask, vector=await self._embedder.embed(live.generation, ask.text)), ()
+        except ModelUnavailable as error:
+            if ask.mode == "vector":
+                raise
+            _log.warning("embedding_failed", error=type(error.__cause__ or error).__name__)
+            return replace(ask, mode="keyword"), (EMBEDDING,)
 
     async def _look(self, live: Live, criteria: Criteria, ask: Ask, caps: Caps, limit: int) -> Found:
         """All hits among the first candidates that hold `limit` of them, capped."""

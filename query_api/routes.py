@@ -66,7 +66,7 @@ def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRo
             position=progress.newest(caller.tenant),
             generation=searched.found.generation,
             took_ms=_ms(took_s),
-            degraded=list(searched.found.degraded),
+            degraded=[*searched.found.degraded, *answer.degraded],
         )
 
     @routes.get("/documents/{document_id:path}", summary="What is indexed of a document")

@@ -16,6 +16,7 @@ import structlog
 from query_api.answer_cache import AnswerCache
 from query_api.answers import NOTHING_FOUND, Answer, Answerer, verified
 from query_api.caps import Caps
+from query_api.circuits import FallingBack
 from query_api.filter_keys import FilterKeys, named_keys
 from query_api.filters import Filter, FilterRefused, Known, parse
 from query_api.masked_questions import QuestionMasking
@@ -67,6 +68,7 @@ class QueryService:
         index: Index,
         retrieval: Retrieval,
         answerer: Answerer,
+        instead: Answerer | None = None,
         cache: AnswerCache,
         bases: Bases,
         freshness: Waits,
@@ -79,6 +81,7 @@ class QueryService:
         self._keys = FilterKeys(index)
         self._retrieval = retrieval
         self._answerer = answerer
+        self._instead = instead
         self._cache = cache
         self._bases = bases
         self._freshness = freshness
@@ -102,7 +105,7 @@ class QueryService:
             answer, generation_s = Answer(NOTHING_FOUND, (), "none"), 0.0
         else:
             begun = self._clock()
-            answerer = self._cache.around(self._answerer, searched.rights)
+            answerer = self._answerer_for(searched.rights)
             written = await answerer.answer(searched.query, searched.found.hits)
             answer = verified(written, searched.found.hits)
             generation_s = self._clock() - begun
@@ -111,6 +114,11 @@ class QueryService:
         took_s = self._clock() - started
         self._completed("/v1/query", searched, took_s, generation_s=generation_s, model=answer.model)
         return searched, answer, took_s
+
+    def _answerer_for(self, rights: Rights) -> Answerer:
+        """The answerer, the cache for these rights around it, and around both the one whose answers are not kept."""
+        answerer = self._cache.around(self._answerer, rights)
+        return answerer if self._instead is None else FallingBack(answerer, self._instead)
 
     def rights(self, caller: Principal, wanted: Sequence[str] | None) -> Rights:
         """The caller's reach. Raises Problem 404 for a knowledge base it may not read, 503 if none is known yet."""

@@ -23,12 +23,11 @@ from weaviate.exceptions import (
 )
 
 from query_api.ports import IndexUnavailable, NoIndex
+from runtime.breaker import Breaker, CircuitOpen, State
 from runtime.weaviate import AWAY
 
 T = TypeVar("T")
 _CONNECT_S = 2.0
-_OPEN_AFTER = 2
-_OPEN_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -36,8 +35,17 @@ class UnknownTenant(Exception):
     """The collection has no such tenant: nothing of it was ever indexed there."""
 
 
+def weaviate_breaker(
+    told: Callable[[str, State], None] | None = None, clock: Callable[[], float] = time.monotonic
+) -> Breaker:
+    """The store's breaker; why it is as it is, `circuits.py` says."""
+    return Breaker(
+        "weaviate", failing=(IndexUnavailable,), failures=2, open_s=1.0, longest_open_s=1.0, told=told, clock=clock
+    )
+
+
 class WeaviateLink:
-    """Runs calls against a client. timeout_s bounds each; after two failures in a row, calls are refused for a second.
+    """Runs calls against a client. timeout_s bounds each; while the breaker is open, calls are refused at once.
 
     url is `http(s)://host:port`; grpc is `host:port`.
     """
@@ -49,27 +57,29 @@ class WeaviateLink:
         api_key: str | None,
         *,
         timeout_s: float,
-        clock: Callable[[], float] = time.monotonic,
+        breaker: Breaker | None = None,
     ) -> None:
         self._url, self._grpc, self._api_key = url, grpc, api_key
         self._timeout_s = timeout_s
-        self._clock = clock
+        self._breaker = breaker or weaviate_breaker()
         self._client: WeaviateAsyncClient | None = None
         self._connecting = asyncio.Lock()
         self._given_up: set[WeaviateAsyncClient] = set()
         self._closing: set[asyncio.Task[None]] = set()
-        self._failures = 0
-        self._refuse_until = 0.0
 
     async def call(self, use: Callable[[WeaviateAsyncClient], Awaitable[T]]) -> T:
         """What `use` gives with a connected client. Raises IndexUnavailable, NoIndex, UnknownTenant."""
-        if self._clock() < self._refuse_until:
-            raise IndexUnavailable("Weaviate did not answer just now")
+        try:
+            return await self._breaker.call(lambda: self._called(use))
+        except CircuitOpen as error:
+            raise IndexUnavailable("Weaviate did not answer just now") from error
+
+    async def _called(self, use: Callable[[WeaviateAsyncClient], Awaitable[T]]) -> T:
         client: WeaviateAsyncClient | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
                 client = await self._connected()
-                found = await use(client)
+                return await use(client)
         except UnknownTenant:
             raise
         except asyncio.CancelledError as error:
@@ -83,8 +93,6 @@ class WeaviateLink:
             if isinstance(ours, IndexUnavailable):
                 self._failed(client, error)
             raise ours from error
-        self._failures = 0
-        return found
 
     async def close(self) -> None:
         """Close all connections."""
@@ -124,11 +132,8 @@ class WeaviateLink:
         )
 
     def _failed(self, client: WeaviateAsyncClient | None, error: BaseException) -> IndexUnavailable:
-        """Count the failure, and drop the client: its channel may wait for minutes before it connects anew."""
-        self._failures += 1
-        if self._failures >= _OPEN_AFTER:
-            self._refuse_until = self._clock() + _OPEN_S
-        _log.warning("weaviate_failed", error=type(error).__name__, failures=self._failures)
+        """Drop the client: its channel may wait for minutes before it connects anew."""
+        _log.warning("weaviate_failed", error=type(error).__name__)
         if client is not None and client is self._client:
             self._client = None
             self._given_up.add(client)

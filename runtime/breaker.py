@@ -7,7 +7,8 @@ states are those of M. Nygard's Release It! Own, for it is small, and its clock 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 import structlog
@@ -78,9 +79,15 @@ class Breaker:
 
     async def call(self, ask: Callable[[], Awaitable[T]]) -> T:
         """What `ask` gives. Raises CircuitOpen without asking, and whatever `ask` raises."""
+        with self.attempt():
+            return await ask()
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Around one call, whose end decides; also around a stream. Raises CircuitOpen before it begins."""
         turn, probe = self._entered()
         try:
-            found = await ask()
+            yield
         except self._failing as error:
             if turn == self._turn:
                 self._failed(probe, error)
@@ -91,7 +98,6 @@ class Breaker:
                 self._probing = False
         if turn == self._turn:
             self._succeeded()
-        return found
 
     def _entered(self) -> tuple[int, bool]:
         if self._open_until is None:

@@ -21,7 +21,14 @@ from runtime.web.problems import MEDIA_TYPE, Problem
 
 
 class NotHealthy(Exception):
-    """A check's finding: the text says what is wrong and what to do; it is shown to anyone, so it holds no secret."""
+    """A check's finding: the text says what is wrong and what to do; it is shown to anyone, so it holds no secret.
+
+    degraded: the service does without it, even if the check is a required one.
+    """
+
+    def __init__(self, text: str, *, degraded: bool = False) -> None:
+        super().__init__(text)
+        self.degraded = degraded
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,12 @@ class _Found:
     check: Check
     ok: bool
     detail: str
+    degraded: bool = False
+
+    @property
+    def missing(self) -> bool:
+        """It is needed, and not there."""
+        return not self.ok and self.check.required and not self.degraded
 
     def plain(self) -> dict[str, Any]:
         return {"ok": self.ok, "required": self.check.required, "detail": self.detail}
@@ -68,7 +81,7 @@ def router(checks: Sequence[Check], registry: CollectorRegistry, *, version: str
     @routes.get("/ready", summary="May requests come?", response_model=None)
     async def ready() -> Response | dict[str, Any]:
         found = await _look_at_all(checks)
-        missing = [item for item in found if not item.ok and item.check.required]
+        missing = [item for item in found if item.missing]
         if not missing:
             degraded = [item.check.name for item in found if not item.ok]
             return {"status": _status(found), "degraded": degraded}
@@ -90,7 +103,7 @@ def router(checks: Sequence[Check], registry: CollectorRegistry, *, version: str
 def _status(found: Sequence[_Found]) -> str:
     if all(item.ok for item in found):
         return "ok"
-    return "degraded" if all(item.ok for item in found if item.check.required) else "unavailable"
+    return "unavailable" if any(item.missing for item in found) else "degraded"
 
 
 async def _look_at_all(checks: Sequence[Check]) -> list[_Found]:
@@ -101,7 +114,7 @@ async def _look(check: Check) -> _Found:
     try:
         detail = await asyncio.wait_for(check.look(), check.timeout_s)
     except NotHealthy as finding:
-        return _Found(check, False, str(finding))
+        return _Found(check, False, str(finding), finding.degraded)
     except TimeoutError:
         return _Found(check, False, f"no answer within {check.timeout_s:g} s")
     except Exception as error:  # noqa: BLE001  # a check that breaks is a finding, and must not break the page

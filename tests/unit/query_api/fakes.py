@@ -114,6 +114,7 @@ def app_around(
     stop: Callable[[], Awaitable[None]] = _nothing,
     mask_key: str | None = None,
     rates: Limits | None = None,
+    instead: Answerer | None = None,
 ) -> Parts:
     """An app over these ports, and a client that holds the key `tw_admin`."""
     directory = directory or FakeDirectory()
@@ -124,6 +125,7 @@ def app_around(
         index=index,
         retrieval=Retrieval(index, embedder, reranker),
         answerer=answerer or Extractive(),
+        instead=instead,
         cache=AnswerCache(store or kept_in_memory(), metrics.cache_requests),
         bases=directory,
         freshness=freshness,

@@ -196,9 +196,11 @@ async def test_a_store_that_is_away_is_a_503_with_retry_after(error: Exception, 
     ("error", "kind"), [(ModelMismatch("built with x"), "model-mismatch"), (ModelUnavailable("slow"), "unavailable")]
 )
 async def test_a_model_that_does_not_fit_is_a_503_that_says_so(error: Exception, kind: str) -> None:
-    answered = await app_around(FakeIndex(), FakeEmbedder(fails=error)).client.post("/v1/search", json={"query": "q"})
+    parts = app_around(FakeIndex(), FakeEmbedder(fails=error))
+    answered = await parts.client.post("/v1/search", json={"query": "q", "mode": "vector"})
 
     assert (answered.status_code, answered.json()["type"]) == (503, f"/problems/{kind}")
+    assert answered.headers["Retry-After"]
     assert str(error) in answered.json()["detail"]
 
 

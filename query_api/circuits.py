@@ -1,0 +1,147 @@
+"""What the query API does while a model is away: it is left alone for a while, and the rest goes on without it.
+
+Before it: `bootstrap.py` puts these around the models. After it: `runtime/breaker.py`, and the models themselves. The
+embedding model's breaker is in `query_embedding.py`, Weaviate's in `weaviate_link.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+import structlog
+
+from query_api.answers import ANSWER, Answer, Answerer, AnswerUnavailable, at_once
+from query_api.ports import EMBEDDING, ModelUnavailable
+from query_api.reranking import RERANK, Reranker, RerankUnavailable
+from query_api.visibility import Hit
+from query_api.weaviate_link import weaviate_breaker
+from runtime.breaker import Breaker, CircuitOpen, State
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Circuits:
+    """The breakers of one process."""
+
+    weaviate: Breaker
+    embedding: Breaker
+    rerank: Breaker
+    answer: Breaker
+
+    @staticmethod
+    def told_to(told: Callable[[str, State], None], clock: Callable[[], float] = time.monotonic) -> Circuits:
+        """Fresh ones that show their state there.
+
+        A model's opens after five failures in a row, for a second at first and for a minute at most. Weaviate's opens
+        after two, each of which may have taken the whole timeout, and for a second only: without the store there is no
+        answer at all, so it must be found at once when it is back.
+        """
+        return Circuits(
+            weaviate=weaviate_breaker(told, clock),
+            embedding=Breaker(EMBEDDING, failing=(ModelUnavailable,), told=told, clock=clock),
+            rerank=Breaker(RERANK, failing=(RerankUnavailable,), told=told, clock=clock),
+            answer=Breaker(ANSWER, failing=(AnswerUnavailable,), told=told, clock=clock),
+        )
+
+    @property
+    def all(self) -> tuple[Breaker, ...]:
+        """Each of them."""
+        return (self.weaviate, self.embedding, self.rerank, self.answer)
+
+
+class SparedReranker:
+    """A reranker that is not asked while its circuit is open."""
+
+    def __init__(self, reranker: Reranker, breaker: Breaker) -> None:
+        """breaker: RerankUnavailable is its failure."""
+        self._reranker = reranker
+        self._breaker = breaker
+
+    async def scores(self, query: str, texts: Sequence[str]) -> list[float]:
+        """As Reranker."""
+        try:
+            return await self._breaker.call(lambda: self._reranker.scores(query, texts))
+        except CircuitOpen as error:
+            raise RerankUnavailable(str(error)) from error
+
+    async def close(self) -> None:
+        """As Reranker."""
+        await self._reranker.close()
+
+
+class SparedAnswerer:
+    """An answerer that is not asked while its circuit is open."""
+
+    def __init__(self, answerer: Answerer, breaker: Breaker) -> None:
+        """breaker: AnswerUnavailable is its failure."""
+        self._answerer = answerer
+        self._breaker = breaker
+
+    def identity(self, question: str) -> str:
+        """As Answerer."""
+        return self._answerer.identity(question)
+
+    async def answer(self, question: str, hits: Sequence[Hit]) -> Answer:
+        """As Answerer."""
+        try:
+            return await self._breaker.call(lambda: self._answerer.answer(question, hits))
+        except CircuitOpen as error:
+            raise AnswerUnavailable(str(error)) from error
+
+    async def stream(self, question: str, hits: Sequence[Hit]) -> AsyncGenerator[str | Answer, None]:
+        """As Answerer."""
+        try:
+            with self._breaker.attempt():
+                async with aclosing(self._answerer.stream(question, hits)) as parts:
+                    async for part in parts:
+                        yield part
+        except CircuitOpen as error:
+            raise AnswerUnavailable(str(error)) from error
+
+
+class FallingBack:
+    """An answerer that quotes, and says so, where the model gives none. Outside of the cache: such an answer is for
+    this moment.
+    """
+
+    def __init__(self, answerer: Answerer, instead: Answerer) -> None:
+        """instead: one that cannot fail."""
+        self._answerer = answerer
+        self._instead = instead
+
+    def identity(self, question: str) -> str:
+        """As Answerer."""
+        return self._answerer.identity(question)
+
+    async def answer(self, question: str, hits: Sequence[Hit]) -> Answer:
+        """As Answerer; raises nothing."""
+        try:
+            return await self._answerer.answer(question, hits)
+        except AnswerUnavailable as error:
+            return await self._quoted(question, hits, error)
+
+    async def stream(self, question: str, hits: Sequence[Hit]) -> AsyncGenerator[str | Answer, None]:
+        """As Answerer. An answer that breaks off after its first stretch cannot be taken back: that raises."""
+        begun = False
+        try:
+            async with aclosing(self._answerer.stream(question, hits)) as parts:
+                async for part in parts:
+                    begun = True
+                    yield part
+        except AnswerUnavailable as error:
+            if begun:
+                raise
+            quoted = await self._quoted(question, hits, error)
+        else:
+            return
+        async for part in at_once(quoted):
+            yield part
+
+    async def _quoted(self, question: str, hits: Sequence[Hit], error: AnswerUnavailable) -> Answer:
+        _log.warning("answer_failed", error=str(error), hits=len(hits))
+        answer = await self._instead.answer(question, hits)
+        return replace(answer, degraded=(*answer.degraded, ANSWER))
