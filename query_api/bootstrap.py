@@ -21,6 +21,7 @@ from query_api.answering.select import answerer_from
 from query_api.app import Deps, create_app
 from query_api.checks import checks
 from query_api.circuits import Circuits, SparedAnswerer, SparedReranker
+from query_api.fair_queue import FairQueue
 from query_api.freshness import Freshness
 from query_api.lookups import Lookups
 from query_api.masked_questions import QuestionMasking
@@ -118,6 +119,12 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
                 settings=settings.query,
                 metrics=counted,
                 masking=QuestionMasking(mask_key.get_secret_value() if mask_key else None),
+                queue=FairQueue(
+                    settings.query.at_once,
+                    most_waiting=settings.query.waiting_per_tenant,
+                    longest_wait_s=settings.query.longest_turn_s,
+                    waiting=counted.searches_waiting,
+                ),
             ),
             lookups=Lookups(index, freshness.progress, now_ms),
             progress=freshness.progress,

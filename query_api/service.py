@@ -17,6 +17,7 @@ from query_api.answer_cache import AnswerCache
 from query_api.answers import NOTHING_FOUND, Answer, Answerer, verified
 from query_api.caps import Caps
 from query_api.circuits import FallingBack
+from query_api.fair_queue import FairQueue
 from query_api.filter_keys import FilterKeys, named_keys
 from query_api.filters import Filter, FilterRefused, Known, parse
 from query_api.masked_questions import QuestionMasking
@@ -75,6 +76,7 @@ class QueryService:
         settings: QueryApi,
         metrics: Metrics,
         masking: QuestionMasking,
+        queue: FairQueue,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._index = index
@@ -88,6 +90,7 @@ class QueryService:
         self._settings = settings
         self._metrics = metrics
         self._masking = masking
+        self._queue = queue
         self._clock = clock
 
     async def search(self, caller: Principal, request: SearchRequest) -> Searched:
@@ -142,6 +145,12 @@ class QueryService:
         rights = self.rights(caller, request.knowledge_bases)
         if request.min_position is not None:
             await wait_for(self._freshness, request.min_position, request.wait_ms)
+        async with self._queue.place(caller.tenant):
+            return await self._found(caller, request, rights, query, started)
+
+    async def _found(
+        self, caller: Principal, request: SearchRequest, rights: Rights, query: str, started: float
+    ) -> Searched:
         begun = self._clock()
         live = await self._index.live()
         documents = None

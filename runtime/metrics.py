@@ -53,6 +53,7 @@ class Metrics:
     http_requests: Counter  # {method, route, status}
     audit_entries: Counter  # {kind, outcome}: written, dropped
     rate_limited: Counter  # {limit}: key, user, tenant, administrator
+    searches_waiting: Gauge  # for a turn, of all tenants
     circuit_state: Gauge  # {part}: 0 closed, 1 half-open, 2 open
 
     def circuit_told(self, part: str, state: State) -> None:
@@ -105,6 +106,7 @@ def declare(registry: CollectorRegistry) -> Metrics:
             "audit_entries_total", "Audit entries by what became of them: written, dropped.", "kind", "outcome"
         ),
         rate_limited=counter("rate_limited_total", "Requests refused as too many, by whose limit.", "limit"),
+        searches_waiting=gauge("searches_waiting", "Searches that wait for their tenant's turn."),
         circuit_state=gauge("circuit_state", "Circuit breakers: 0 closed, 1 half-open, 2 open.", "part"),
     )
 

@@ -14,6 +14,7 @@ from query_api.answer_store import AnswerStore, MemoryStore
 from query_api.answering.extractive import Extractive
 from query_api.answers import Answerer
 from query_api.app import Deps, create_app
+from query_api.fair_queue import FairQueue
 from query_api.lookups import Lookups
 from query_api.masked_questions import QuestionMasking
 from query_api.ports import Index, QueryEmbedder
@@ -115,6 +116,7 @@ def app_around(
     mask_key: str | None = None,
     rates: Limits | None = None,
     instead: Answerer | None = None,
+    queue: FairQueue | None = None,
 ) -> Parts:
     """An app over these ports, and a client that holds the key `tw_admin`."""
     directory = directory or FakeDirectory()
@@ -132,6 +134,7 @@ def app_around(
         settings=settings or QueryApi(),
         metrics=metrics,
         masking=QuestionMasking(mask_key),
+        queue=queue or FairQueue(100, most_waiting=100, longest_wait_s=10),
         **timing,
     )
     app = create_app(
