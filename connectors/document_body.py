@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from runtime.web.problem_fields import FieldError, field_errors
 from schemas.access_names import MAX_NAME, access_name, access_names
+from schemas.document_names import RESERVED
 from schemas.records import Event, MetadataValue
 
 MAX_TEXT_BYTES = 33_554_432
@@ -46,6 +47,13 @@ def _no_controls(text: str) -> str:
     return _unicode(text)
 
 
+def free_id(text: str) -> str:
+    """The id, if it is not one of ours. Raises ValueError."""
+    if text.startswith(RESERVED):
+        raise ValueError(f"begins with {RESERVED!r}, which is ours; give it another id")
+    return text
+
+
 def _text(text: str) -> str:
     if len(_unicode(text).encode()) > MAX_TEXT_BYTES:
         raise ValueError(f"longer than {MAX_TEXT_BYTES} bytes; split the document")
@@ -73,7 +81,7 @@ def _access(names: list[str]) -> list[str]:
 
 
 Name = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_no_controls)]
-DocumentId = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_no_controls)]
+DocumentId = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_no_controls), AfterValidator(free_id)]
 KnowledgeBaseName = Annotated[str, Field(pattern=_KNOWLEDGE_BASE, description="1-100 letters, digits, _ . -")]
 Title = Annotated[str, Field(max_length=1000), AfterValidator(_unicode)]
 Metadata = Annotated[dict[str, MetadataValue], Field(max_length=100), AfterValidator(_metadata)]

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from schemas.document_names import RESERVED
+
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,47}$")
 _KNOWLEDGE_BASE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -109,9 +111,9 @@ def parse_source(text: str, file: str = "source") -> SourceSpec:
     if missing := {"name", "knowledge_base", "table", "text"} - set(raw):
         raise SourceError(f"{file}: missing fields {sorted(missing)}")
     name, base = str(raw["name"]), str(raw["knowledge_base"])
-    if not _NAME.match(name):
-        raise SourceError(f"{file}: name: {name!r} is not 1-48 of a-z, 0-9, _ and a letter first")
-    if not _KNOWLEDGE_BASE.match(base):
+    if not _NAME.fullmatch(name) or f"{name}:" == RESERVED:
+        raise SourceError(f"{file}: name: {name!r} is not 1-48 of a-z, 0-9, _ and a letter first; `source` is taken")
+    if not _KNOWLEDGE_BASE.fullmatch(base):
         raise SourceError(f"{file}: knowledge_base: {base!r} is not 1-100 letters, digits, _ . -")
     schema, _, table = str(raw["table"]).rpartition(".")
     return SourceSpec(

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from connectors.document_body import DocumentBody, KnowledgeBaseName, NamedDocument, to_event
+from connectors.document_body import DocumentBody, KnowledgeBaseName, NamedDocument, free_id, to_event
 from connectors.upload_api.outbox import publish
 from connectors.upload_api.permission import require_writer
 from connectors.upload_api.ports import Parts
@@ -22,7 +22,9 @@ SOURCE = "api"
 MAX_DOCUMENTS = 1000
 Caller = Annotated[Principal, Depends(require("ingest"))]
 DocumentName = Annotated[
-    str, Path(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$", description="The document's id.")
+    str,
+    Path(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$", description="The document's id."),
+    AfterValidator(free_id),
 ]
 
 

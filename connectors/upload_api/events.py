@@ -27,6 +27,10 @@ BATCH = "application/cloudevents-batch+json"
 MAX_EVENTS = 1000
 Caller = Annotated[Principal, Depends(require("ingest"))]
 _REQUIRED = ("specversion", "id", "source", "type")
+_LONGEST_SOURCE = 200
+_OURS = ("api", "uploads")
+"""What else comes in says so by these: an event must not pass for a file that a person uploaded."""
+
 _EXAMPLE = {
     "specversion": "1.0",
     "id": "42",
@@ -107,6 +111,11 @@ def _attributes(item: dict[str, Any]) -> list[FieldError]:
     ]
     if not wrong and item["specversion"] != "1.0":
         wrong.append(FieldError("specversion", "is not 1.0", "send CloudEvents 1.0"))
+    source = item.get("source")
+    if isinstance(source, str) and (len(source) > _LONGEST_SOURCE or not source.isprintable()):
+        wrong.append(FieldError("source", f"is longer than {_LONGEST_SOURCE} or not printable", "send a shorter URI"))
+    elif source in _OURS:
+        wrong.append(FieldError("source", "is a name of ours", "name the system that it comes from, as a URI"))
     if not isinstance(item.get("data"), dict) and not _deletes(item):
         wrong.append(FieldError("data", "is no JSON object", "send the document's fields in it"))
     if not isinstance(item.get("subject", ""), str):

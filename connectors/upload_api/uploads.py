@@ -27,6 +27,7 @@ from runtime.blobs import BlobUnavailable
 from runtime.filetypes import Kind, detect
 from runtime.web.identity import require
 from runtime.web.problems import Problem
+from schemas.document_names import RESERVED
 from schemas.records import Upload
 
 Caller = Annotated[Principal, Depends(require("ingest"))]
@@ -89,12 +90,15 @@ async def _checked(parts: Parts, caller: Principal, upload_id: str, received: Re
     form = parse_form(received.fields)
     kind = _kind(received)
     await require_writer(caller, form.knowledge_base, parts.bases)
+    # The same name again is a new version of the same document.
+    document_id = form.document_id or received.filename or f"sha256-{received.sha256[:32]}"
+    if document_id.startswith(RESERVED):
+        raise invalid_field("document_id", f"begins with {RESERVED!r}, which is ours", "give the document another id")
     return Upload(
         upload_id=upload_id,
         tenant=caller.tenant,
         knowledge_base=form.knowledge_base,
-        # The same name again is a new version of the same document.
-        document_id=form.document_id or received.filename or f"sha256-{received.sha256[:32]}",
+        document_id=document_id,
         filename=received.filename or received.sha256[:16],
         kind=str(kind),
         size=received.size,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.access_names import access_names
+from schemas.document_names import wrong_name
 from schemas.records import DocumentChange, Event, MetadataValue, Operation, Origin, Position
 from schemas.source import SourceSpec
 
@@ -44,10 +45,13 @@ def read_envelope(spec: SourceSpec, key: Mapping[str, Any] | None, envelope: Map
         raise NotAChange("no Debezium envelope: source or op is missing")
     lsn, at_ms = source.get("lsn"), source.get("ts_ms")
     if not isinstance(lsn, int) or not isinstance(at_ms, int):
-        raise NotAChange(f"op {operation}: source.lsn or source.ts_ms is missing")
+        raise NotAChange("source.lsn or source.ts_ms is missing")
+    before, after = envelope.get("before"), envelope.get("after")
+    if not all(part is None or isinstance(part, Mapping) for part in (key, before, after)):
+        raise NotAChange("the key, before or after is no row")
     position = Position(spec.stream, epoch, lsn, 0 if operation == "r" else 1, at_ms)
     last = operation == "r" and source.get("snapshot") in ("last", "last_in_data_collection")
-    return Row(operation, key or {}, envelope.get("before"), envelope.get("after"), position, last)
+    return Row(operation, key or {}, before, after, position, last)
 
 
 def unavailable_columns(spec: SourceSpec, row: Row) -> tuple[str, ...]:
@@ -139,7 +143,9 @@ def log_position(topic: str, partition: int, offset: int, at_ms: int) -> Positio
 
 
 def event_change(event: Event, origin: Origin, *, timestamp_ms: int) -> DocumentChange:
-    """The document change of a published event. Raises NotAChange if it has neither text nor `delete`."""
+    """The document change of a published event. Raises NotAChange if it has neither text nor `delete`, or no name."""
+    if (wrong := wrong_name(event.tenant, event.knowledge_base, event.id)) is not None:
+        raise NotAChange(f"the event cannot be a document: {wrong}")
     if event.text is None and not event.delete:
         raise NotAChange("the event has no text and is no deletion")
     return DocumentChange(

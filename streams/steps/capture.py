@@ -15,6 +15,7 @@ from schemas.lanes import Lane
 from schemas.records import SNAPSHOT_END, DocumentChange, Event, Origin
 from schemas.source import SourceSpec
 from streams.core.changes import (
+    NotAChange,
     Row,
     barrier,
     event_change,
@@ -30,6 +31,8 @@ from streams.steps.protection import Protect
 
 EPOCH_HEADER = "thalweg.epoch"
 """The connector puts the source's epoch on each record; without the header it is 1."""
+
+_LONGEST_EPOCH = 9
 
 
 class RowReader(Protocol):
@@ -101,10 +104,13 @@ class CaptureStep:
     async def failed(self, record: Inbound, outcome: Rejected) -> None:
         """As Step.failed: a caller may be waiting for a published event."""
         # As it came: of the document a receipt tells no more than its names.
-        taken = self._take(record, {}, lambda change: change) if record.topic == "events" else None
-        if isinstance(taken, list):
-            receipts = [failed_receipt(change, outcome, self.clock.now_ms()) for change in taken]
-            await asyncio.to_thread(self.log.receipts, receipts)
+        if record.topic != "events" or record.value is None:
+            return
+        try:
+            change = self._event(record.first_seen())
+        except Exception:  # noqa: BLE001  whatever it is, nobody knows whose event this was
+            return
+        await asyncio.to_thread(self.log.receipts, [failed_receipt(change, outcome, self.clock.now_ms())])
 
     def _usable(self, topics: Collection[str]) -> dict[str, CapturedSource]:
         """Of these topics' sources those that are still applied as they were; none if that cannot be told now."""
@@ -125,7 +131,7 @@ class CaptureStep:
         try:
             first = record.first_seen()
             if record.topic == "events":
-                return [protect(self._event(first))]
+                return [protect(self._own(self._event(first)))]
             if record.topic not in usable:
                 return Retry(f"{record.topic}: its source was applied anew, or the list of sources could not be read")
             return [protect(change) for change in self._row(first, usable[record.topic])]
@@ -139,14 +145,26 @@ class CaptureStep:
     def _event(self, record: Inbound) -> DocumentChange:
         assert record.value is not None  # noqa: S101  seen by the caller
         event = self.codec.decode(record.value, Event)
+        if record.key is not None and record.key != event.key.encode():
+            raise NotAChange("its key is not that of its document, so it lies beside the document's other events")
         origin = Origin("event", event.source, event.id, record.topic, record.partition, record.offset)
         return event_change(event, origin, timestamp_ms=record.timestamp_ms)
+
+    def _own(self, change: DocumentChange) -> DocumentChange:
+        """The event's change. A publisher that gives itself the name of a table's source is refused.
+
+        Hits tell where a text came from, and filters and caps go by it: it must be true.
+        """
+        for source in self.sources.values():
+            if (source.tenant, source.spec.name) == (change.tenant, change.origin.source):
+                raise PermanentFailure("borrowed_source", f"{source.spec.name!r} is a table's source, and no publisher")
+        return change
 
     def _row(self, record: Inbound, source: CapturedSource) -> list[DocumentChange]:
         assert record.value is not None  # noqa: S101  seen by the caller
         spec = source.spec
         key = None if record.key is None else self.codec.decode_any(record.key)
-        epoch = int(record.header(EPOCH_HEADER) or 1)
+        epoch = _epoch(record)
         row = read_envelope(spec, key, self.codec.decode_any(record.value), epoch=epoch)
         fetched = self._fetch(spec, row) if unavailable_columns(spec, row) else None
         reference = ",".join(str(value) for value in row.key.values())
@@ -180,3 +198,11 @@ class CaptureStep:
         for at, several in changes.items():
             outcomes |= self._append({at: several})
         return outcomes
+
+
+def _epoch(record: Inbound) -> int:
+    """The source's epoch as the connector put it on the record. Raises NotAChange."""
+    given = record.header(EPOCH_HEADER) or "1"
+    if not (given.isascii() and given.isdigit()) or len(given) > _LONGEST_EPOCH:
+        raise NotAChange(f"the header {EPOCH_HEADER} is no number")
+    return int(given)
