@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from query_api import routes
+from query_api import access_routes, routes
 from query_api.answers import AnswerUnavailable
 from query_api.lookups import Lookups
 from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
 from query_api.progress import Progress
 from query_api.service import QueryService
+from runtime.identity.callers import Tokens
 from runtime.metrics import Metrics
 from runtime.settings import Web
 from runtime.web import audit, docs_page, health, identity, limits, problems
@@ -52,7 +53,9 @@ class Deps:
     start: Callable[[], Awaitable[None]]
     stop: Callable[[], Awaitable[None]]
     log: audit.Log
+    people: access_routes.People
     web: Web = field(default_factory=Web)
+    tokens: Tokens | None = None
 
 
 def create_app(deps: Deps) -> FastAPI:
@@ -76,9 +79,10 @@ def create_app(deps: Deps) -> FastAPI:
         redoc_url=None,
     )
     app.include_router(routes.router(deps.service, deps.lookups, deps.progress))
+    app.include_router(access_routes.router(deps.people))
     app.include_router(health.router(deps.checks, deps.metrics.registry, version=deps.version))
     problems.install(app)
-    identity.install(app, deps.keys, deps.now_ms)
+    identity.install(app, deps.keys, deps.now_ms, deps.tokens)
     audit.install(app, deps.log, deps.now_ms)
     limits.install(app, deps.limits, reads=routes.READS)
     for error, kind, again in _KINDS:

@@ -10,9 +10,11 @@ import contextlib
 import signal
 from importlib.metadata import PackageNotFoundError, version
 
+import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from query_api.access_routes import People
 from query_api.answer_cache import AnswerCache
 from query_api.answer_store import AnswerStore, MemoryStore
 from query_api.answering.extractive import Extractive
@@ -33,10 +35,13 @@ from query_api.service import QueryService
 from query_api.weaviate_index import WeaviateIndex
 from query_api.weaviate_link import WeaviateLink
 from runtime import logs
+from runtime.access_changes import AccessChanges
 from runtime.audit import AuditLog
 from runtime.clock import now_ms
 from runtime.directory import Directory, demo_keys
 from runtime.embedding.select import embedder_of
+from runtime.identity.build import logins, token_callers
+from runtime.identity.signing import signing_of
 from runtime.metrics import Metrics, metrics
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings, SettingsError
@@ -57,7 +62,10 @@ _GRACE_S = 30
 def build(settings: Settings, counted: Metrics) -> FastAPI:
     """The app with everything it needs; connections are made when it starts. Raises SettingsError."""
     codec = Codec(Registry(settings.registry.url, timeout_s=5.0))
-    directory = Directory(settings.kafka.bootstrap, codec, own_keys=demo_keys(settings))
+    producer = ConfirmedProducer(
+        settings.kafka.bootstrap, client_id="thalweg-query", timeout_s=settings.kafka.request_timeout_s
+    )
+    directory = Directory(settings.kafka.bootstrap, codec, producer=producer, own_keys=demo_keys(settings))
     freshness = Freshness(settings.kafka.bootstrap, codec, now_ms)
     key, mask_key = settings.weaviate.api_key, settings.privacy.mask_key
     circuits = Circuits.told_to(counted.circuit_told)
@@ -82,9 +90,8 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
     reranker = None if model is None else SparedReranker(model, circuits.rerank)
     writer = answerer_from(settings.answer, http, Spending(settings.prices, counted))
 
-    producer = ConfirmedProducer(
-        settings.kafka.bootstrap, client_id="thalweg-query", timeout_s=settings.kafka.request_timeout_s
-    )
+    signing, issuers = signing_of(settings), httpx.AsyncClient()  # fetches the identity provider's keys
+    changes = AccessChanges(directory, now_ms, longest_key_days=settings.access.longest_key_days)
     audit = AuditLog(producer, codec, counted.audit_entries)
 
     async def start() -> None:
@@ -99,6 +106,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
         await cache.close()
         await link.close()
         await http.aclose()
+        await issuers.aclose()
         if reranker is not None:
             await reranker.close()
         embedder.close()
@@ -138,6 +146,8 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
             stop=stop,
             log=audit,
             web=settings.web,
+            people=People(changes, logins(settings, directory.state, signing), settings.tenant, now_ms),
+            tokens=token_callers(settings, directory.state, signing, issuers),
         )
     )
 

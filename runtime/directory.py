@@ -73,8 +73,13 @@ class Directory:
         return self._tail.wait_read(partition, offset, timeout_s)
 
     def find_key(self, key_digest: str, now_ms: int) -> ApiKey | None:
-        """The key with this digest (`access.digest`) as it counts at now_ms, bounded by the user it acts for."""
-        found = self._own.get(key_digest) or self.state.key_by_digest(key_digest)
+        """The key with this digest (`access.digest`) as it counts at now_ms, bounded by the user it acts for.
+
+        Until the whole topic was read only own keys are known: that another one was revoked may be still to come.
+        """
+        found = self._own.get(key_digest)
+        if found is None and self.ready:
+            found = self.state.key_by_digest(key_digest)
         return found if found is not None and found.alive(now_ms) else None
 
     def keys(self, tenant: str) -> list[ApiKey]:

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 
 from runtime.settings_answer_cache import AnswerCache
 from runtime.settings_answering import Answer, Prices
+from runtime.settings_identity import Login, OAuth
 from runtime.settings_section import Section as _Section
 
 
@@ -209,6 +210,7 @@ class Access(_Section):
     """Who may do what. demo_key_file holds the API key of the local stack's administrator, where there is one."""
 
     demo_key_file: Path | None = None
+    longest_key_days: int = Field(365, ge=1, description="Longest life of a key whose maker is no admin.")
 
 
 class Privacy(_Section):
@@ -263,6 +265,8 @@ class Settings(_Section):
     access: Access = Access()
     privacy: Privacy = Privacy()
     limits: Limits = Limits()
+    oauth: OAuth = OAuth()
+    login: Login = Login()
 
     @property
     def blobs_url(self) -> str:

@@ -13,6 +13,7 @@ from connectors.upload_api import documents, events, follow, uploads
 from connectors.upload_api.body_guard import BodyGuard
 from connectors.upload_api.ports import Parts
 from connectors.upload_api.receive import MAX_FIELD_BYTES, MAX_FIELDS, too_large
+from runtime.identity.callers import Tokens
 from runtime.settings import Web
 from runtime.web import audit, docs_page, health, identity, limits, problems
 from runtime.web.health import Check
@@ -41,6 +42,7 @@ def create_app(
     log: audit.Log,
     web: Web = Web(),  # noqa: B008  # frozen
     rates: RateLimits | None = None,
+    tokens: Tokens | None = None,
     lifespan: Lifespan | None = None,
     idle_s: float = 30.0,
     grace_s: float = 20.0,
@@ -59,7 +61,7 @@ def create_app(
         redoc_url=None,
     )
     problems.install(app)
-    identity.install(app, keys, parts.now_ms)
+    identity.install(app, keys, parts.now_ms, tokens)
     audit.install(app, log, parts.now_ms)
     limits.install(app, rates)
     for router in (uploads.routes(parts), follow.routes(parts), documents.routes(parts), events.routes(parts)):

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 
+import httpx
 import structlog
 import uvicorn
 from fastapi import FastAPI
@@ -29,6 +30,8 @@ from runtime.audit import AuditLog
 from runtime.blobs import BlobStore
 from runtime.clock import now_ms
 from runtime.directory import Directory, demo_keys
+from runtime.identity.build import token_callers
+from runtime.identity.signing import signing_of
 from runtime.metrics import metrics
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings, load_settings
@@ -106,6 +109,8 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
         key_required=settings.upload.require_idempotency_key,
     )
 
+    issuers = httpx.AsyncClient()  # fetches the identity provider's keys
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         del app
@@ -122,6 +127,7 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
             tail.close()
             key_tail.close()
             directory.close()
+            await issuers.aclose()
             await asyncio.to_thread(audit.close)
             await asyncio.to_thread(producer.close)
 
@@ -135,6 +141,7 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
         log=audit,
         web=settings.web,
         rates=RateLimits(settings.limits, metrics()),
+        tokens=token_callers(settings, directory.state, signing_of(settings), issuers),
         lifespan=lifespan,
     )
 

@@ -47,8 +47,13 @@ KINDS: Mapping[str, Kind] = {
     "malformed-request": Kind(400, "The request cannot be read", "Send what /docs describes."),
     "idempotency-key-missing": Kind(400, "An Idempotency-Key is required", "Send the header `Idempotency-Key`."),
     "unauthenticated": Kind(
-        401, "No valid key was given", "Send `Authorization: Bearer <key>` or `X-API-Key: <key>`; see `thalweg access`."
+        401,
+        "No valid key or token was given",
+        "Send `Authorization: Bearer <key or token>` or `X-API-Key: <key>`; see `thalweg access`.",
     ),
+    "login-refused": Kind(401, "The login did not work", "Check name, password and, if you have an app for it, code."),
+    "mfa-required": Kind(403, "An admin needs a second factor", "Log in with one, then send the new token."),
+    "key-not-found": Kind(404, "No such API key", "Check the id: `GET /v1/api-keys` lists those you may see."),
     "forbidden": Kind(403, "The key does not allow this", "Ask an administrator for the scope or role that is named."),
     "not-found": Kind(404, "There is nothing here", "Check the path against /docs."),
     "document-not-found": Kind(404, "No such document", "Check the id and the knowledge base."),

@@ -215,6 +215,6 @@ def test_secrets_should_be_made_once_closed_to_others_and_readable_in_containers
     assert {file.stat().st_mode & 0o777 for file in (tmp_path / "secrets").iterdir()} == {0o644}
     assert f"STACK_SECRETS={tmp_path / 'secrets'}\n" in (tmp_path / "env").read_text()
     assert made["postgres-dsn"] == f"postgresql://thalweg:{made['postgres-password']}@postgres:5432/thalweg"
-    generated = [made[name] for name in ("postgres-password", "weaviate-key", "administrator-key")]
+    generated = [made[name] for name in ("postgres-password", "weaviate-key", "administrator-key", "login-secret")]
     assert all(re.fullmatch(r"(tw_)?[0-9a-f]{64}", value) for value in generated)
-    assert len(set(generated)) == 3
+    assert len(set(generated)) == 4

@@ -9,6 +9,7 @@ import httpx
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from query_api.access_routes import People
 from query_api.answer_cache import AnswerCache
 from query_api.answer_store import AnswerStore, MemoryStore
 from query_api.answering.extractive import Extractive
@@ -23,10 +24,14 @@ from query_api.reranking import Reranker
 from query_api.retrieval import Retrieval
 from query_api.service import QueryService
 from runtime.access import SCOPES, ApiKey, KnowledgeBase, Role, Scope, digest
+from runtime.access_changes import AccessChanges
+from runtime.identity.callers import Tokens
+from runtime.identity.logins import Logins
 from runtime.metrics import Metrics, declare
 from runtime.settings import Limits, QueryApi
 from runtime.web.health import Check
 from runtime.web.limits import RateLimits
+from tests.support.access_topic import AccessReplica, AccessTopic
 from tests.support.fake_audit import FakeAudit
 
 NOW_MS = 1_000_000
@@ -101,6 +106,13 @@ async def _nothing() -> None:
     return None
 
 
+def people_of(
+    replica: AccessReplica, *, logins: Logins | None = None, now_ms: Callable[[], int] = lambda: NOW_MS
+) -> People:
+    """What the access routes need, around this replica of the topic."""
+    return People(AccessChanges(replica, now_ms, longest_key_days=365), logins, "acme", now_ms)
+
+
 def app_around(
     index: Index,
     embedder: QueryEmbedder,
@@ -117,6 +129,8 @@ def app_around(
     rates: Limits | None = None,
     instead: Answerer | None = None,
     queue: FairQueue | None = None,
+    people: People | None = None,
+    tokens: Tokens | None = None,
 ) -> Parts:
     """An app over these ports, and a client that holds the key `tw_admin`."""
     directory = directory or FakeDirectory()
@@ -151,6 +165,8 @@ def app_around(
             start=_nothing,
             stop=stop,
             log=audit,
+            people=people or people_of(AccessReplica(AccessTopic())),
+            tokens=tokens,
         )
     )
     client = httpx.AsyncClient(
