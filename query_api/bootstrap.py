@@ -30,6 +30,7 @@ from query_api.masked_questions import QuestionMasking
 from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
 from query_api.query_embedding import ThreadedEmbedder
 from query_api.rerank_models import reranker_from
+from query_api.restricted import KeepsRestricted
 from query_api.retrieval import Retrieval
 from query_api.service import QueryService
 from query_api.weaviate_index import WeaviateIndex
@@ -89,6 +90,8 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
     model = reranker_from(settings.rerank)
     reranker = None if model is None else SparedReranker(model, circuits.rerank)
     writer = answerer_from(settings.answer, http, Spending(settings.prices, counted))
+    spared = SparedAnswerer(writer, circuits.answer)
+    sends_out = settings.answer.provider != "extractive" and not settings.answer.trusted
 
     signing, issuers = signing_of(settings), httpx.AsyncClient()  # fetches the identity provider's keys
     changes = AccessChanges(directory, now_ms, longest_key_days=settings.access.longest_key_days)
@@ -118,8 +121,14 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
         Deps(
             service=QueryService(
                 index=index,
-                retrieval=Retrieval(index, embedder, reranker, rerank_depth=settings.rerank.candidates),
-                answerer=SparedAnswerer(writer, circuits.answer),
+                retrieval=Retrieval(
+                    index,
+                    embedder,
+                    reranker,
+                    rerank_depth=settings.rerank.candidates,
+                    rerank_trusted=settings.rerank.trusted,
+                ),
+                answerer=KeepsRestricted(spared) if sends_out else spared,
                 instead=Extractive(),
                 cache=cache,
                 bases=directory,

@@ -102,7 +102,7 @@ class SearchResponse(BaseModel):
     took_ms: float
     degraded: list[str] = Field(
         description="Parts that were wanted and left out, as they were away: `embedding` (found by keywords alone), "
-        "`rerank`, `answer` (extracted)."
+        "`rerank`, `answer` (extracted); the last two also where a document is restricted."
     )
 
 
@@ -131,7 +131,9 @@ class QueryResponse(BaseModel):
     position: str | None
     generation: str
     took_ms: float
-    degraded: list[str] = Field(description="As in a search.")
+    degraded: list[str] = Field(
+        description="As in a search; `answer`: quoted here, for a document is restricted and the model not ours."
+    )
 
 
 class ChunkBody(BaseModel):

@@ -53,12 +53,19 @@ class Retrieval:
     """Finds hits. Every wait inside is bounded by the ports."""
 
     def __init__(
-        self, index: Index, embedder: QueryEmbedder, reranker: Reranker | None = None, *, rerank_depth: int = 50
+        self,
+        index: Index,
+        embedder: QueryEmbedder,
+        reranker: Reranker | None = None,
+        *,
+        rerank_depth: int = 50,
+        rerank_trusted: bool = False,
     ) -> None:
         self._index = index
         self._embedder = embedder
         self._reranker = reranker
         self._rerank_depth = rerank_depth
+        self._rerank_trusted = rerank_trusted
 
     async def search(
         self,
@@ -79,6 +86,7 @@ class Retrieval:
         rerank None: if there is a reranker. The reranker chooses among the first `rerank_depth` hits that the caps let
         through; if it was wanted and gave no order, `degraded` says so, and the order is the store's. A hybrid search
         whose embedding model is away is a keyword search, and says so; ModelUnavailable is a vector search's alone.
+        The reranker is not asked where one of its hits is restricted, unless it is trusted.
         """
         if not criteria.rights.bases:
             return Found((), live.generation.name, 0, 0)
@@ -88,7 +96,8 @@ class Retrieval:
         looked = await self._look(live, criteria, ask, caps, limit)
         hits = list(looked.hits[:depth])
         if wanted:
-            hits, done = await reranked(self._reranker, query, hits)
+            kept = not self._rerank_trusted and any(hit.restricted for hit in hits)
+            hits, done = await reranked(None if kept else self._reranker, query, hits)
             degraded = degraded if done else (*degraded, RERANK)
         hits = await with_neighbours(self._index, live, criteria.rights.tenant, hits[:limit], neighbours)
         return replace(looked, hits=tuple(hits), degraded=degraded)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from query_api.ports import Candidate
 from query_api.rights import Rights
+from runtime.privacy.policy import LABEL, RESTRICTED
 from schemas.index.manifest import Manifest, Span, barrier_document, live, newest
 from schemas.records import MetadataValue, split_document_key
 
@@ -53,6 +54,11 @@ class Hit:
     spans: tuple[Span, ...] = field(default=(), repr=False)
     before: tuple[Neighbour, ...] = ()
     after: tuple[Neighbour, ...] = ()
+
+    @property
+    def restricted(self) -> bool:
+        """True if it must not be sent to a model that is not ours."""
+        return self.metadata.get(LABEL) == RESTRICTED
 
 
 def keys_to_ask(candidates: Iterable[Candidate]) -> set[str]:

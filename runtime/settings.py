@@ -83,6 +83,7 @@ class Embedding(_Section):
     threads: int = Field(1, ge=1, description="Of the local model; 2 threads give 1.75 times the speed of 1.")
     timeout_s: float = Field(30, description="Longest wait for one call.")
     path: Path | None = Field(None, description="The built local model; None: in the cache.")
+    trusted: bool = Field(False, description="It runs on machines of yours: restricted documents may be sent to it.")
 
 
 class Rerank(_Section):
@@ -96,6 +97,7 @@ class Rerank(_Section):
         3, gt=0, description="Longest wait: it is part of a search, which then keeps its own order."
     )
     candidates: int = Field(50, ge=1, le=100, description="Hits the model chooses among; more cost time and money.")
+    trusted: bool = Field(False, description="It runs on machines of yours: restricted documents may be sent to it.")
 
 
 class UploadApi(_Section):

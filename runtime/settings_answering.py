@@ -29,6 +29,7 @@ class Answer(_Section):
     max_tokens: int = Field(1000, ge=1, description="Longest answer: about 700 words.")
     stall_s: float = Field(30, gt=0, description="Longest wait for the next piece of an answer that streams.")
     timeout_s: float = Field(60, gt=0, description="Longest wait for a whole answer, tries and streaming included.")
+    trusted: bool = Field(False, description="It runs on machines of yours: restricted documents may be sent to it.")
 
 
 class Price(_Section):

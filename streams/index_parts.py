@@ -77,10 +77,12 @@ def index_parts(
     def step(
         target: Generation, tells: Outbox, vectors: KafkaVectorLog, leading: Generation | None = None
     ) -> IndexStep:
+        embedder = embedder_of(target.embedding, settings.embedding)
         return IndexStep(
             codec=codec,
             index=WeaviateIndex(client, target),
-            embedder=embedder_of(target.embedding, settings.embedding),
+            embedder=embedder,
+            sends_out=embedder.fingerprint.provider != "local" and not settings.embedding.trusted,
             outbox=tells,
             clock=clock,
             metrics=counters,

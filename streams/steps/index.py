@@ -33,6 +33,7 @@ from streams.ports import (
 )
 from streams.steps.commit import Batch, commit, mark
 from streams.steps.failures import failed_receipt, outcome_of
+from streams.steps.restricted import REFUSED, restricted, without_text
 from streams.steps.vectors import TextsRefused, VectorFinder
 
 _SLICE_TEXTS = 256
@@ -59,6 +60,7 @@ class IndexStep:
     """Step of the stage `index`. generation names the collections the store writes to.
 
     lane: only its records are handled, the others are passed over unread; None: all are (a rebuild).
+    sends_out: the embedder is not ours, and gets no text of a restricted document (`restricted.py`).
     vector_log: asked for vectors that the index does not hold. leading: for a generation that is fed beside it, the
     live one; it has read further, and versions that it knows to be over are not embedded here. slice_texts: as in
     Batch. group_bytes: of a batch, so much is worked on at once. spare is the step's own.
@@ -75,6 +77,7 @@ class IndexStep:
     vector_log: VectorLog | None = None
     leading: IndexStore | None = None
     lane: Lane | None = None
+    sends_out: bool = False
     slice_texts: int = _SLICE_TEXTS
     group_bytes: int = _GROUP_BYTES
     name: str = "index"
@@ -106,7 +109,7 @@ class IndexStep:
             except Exception as error:  # noqa: BLE001  every one has its class
                 outcomes[at] = outcome_of(error)
                 continue
-            by_tenant[change.tenant][at] = change
+            by_tenant[change.tenant][at] = without_text(change) if self._kept_out(change) else change
         for tenant, changes in by_tenant.items():
             outcomes |= self._settle(tenant, changes)
         return outcomes
@@ -206,6 +209,7 @@ class IndexStep:
                 self._receipt(change, stages[at], plans.get(change.key), vectors.embedded, searchable_ms)
                 for at, change in changes.items()
                 if not (change.operation is Operation.BARRIER and change.origin.ref == SNAPSHOT_END)
+                and not self._kept_out(change)
             ]
 
         try:
@@ -233,7 +237,12 @@ class IndexStep:
             detail = error.detail if isinstance(error, PermanentFailure) else str(error)
             raise _Refused(written, reason, detail) from error
         self._measure(changes, stages, plans, vectors.embedded, searchable_ms)
-        return {at: Done(stages[at].value.lower()) for at in changes}
+        return {
+            at: REFUSED if self._kept_out(change) else Done(stages[at].value.lower()) for at, change in changes.items()
+        }
+
+    def _kept_out(self, change: DocumentChange) -> bool:
+        return self.sends_out and restricted(change)
 
     def _plan(
         self, changes: Sequence[DocumentChange], known: Manifest | None, barriers: dict[str, Manifest]
