@@ -10,9 +10,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from query_api import access_routes, routes
-from query_api.answers import AnswerUnavailable
+from query_api.errors import KINDS, problem_of
 from query_api.lookups import Lookups
-from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
 from query_api.progress import Progress
 from query_api.service import QueryService
 from runtime.identity.callers import Tokens
@@ -20,21 +19,11 @@ from runtime.metrics import Metrics
 from runtime.settings import Web
 from runtime.web import audit, docs_page, health, identity, limits, problems
 from runtime.web.limits import RateLimits
-from runtime.web.problems import Problem
 from runtime.web.requests import RequestMiddleware
 from runtime.web.strings import WellFormedStrings
 
 MOST_BODY_BYTES = 1_048_576
 """A search with 1,000 values in a filter is about 100 KB."""
-
-_KINDS: tuple[tuple[type[Exception], str, str], ...] = (
-    (NoIndex, "no-index", "5"),
-    (IndexUnavailable, "unavailable", "2"),
-    (ModelMismatch, "model-mismatch", "30"),
-    (ModelUnavailable, "unavailable", "2"),
-    (AnswerUnavailable, "unavailable", "5"),
-)
-"""Our errors, the problem each one is, and after how many seconds to ask again."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +74,8 @@ def create_app(deps: Deps) -> FastAPI:
     identity.install(app, deps.keys, deps.now_ms, deps.tokens)
     audit.install(app, deps.log, deps.now_ms)
     limits.install(app, deps.limits, reads=routes.READS)
-    for error, kind, again in _KINDS:
-        app.add_exception_handler(error, _handler(kind, again))
+    for error, _, _ in KINDS:
+        app.add_exception_handler(error, _answered)
     if deps.web.docs:
         docs_page.install(app)
     app.add_middleware(WellFormedStrings)
@@ -100,9 +89,6 @@ def create_app(deps: Deps) -> FastAPI:
     return app
 
 
-def _handler(kind: str, again: str) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def answer(request: Request, error: Exception) -> Response:
-        problem = Problem(kind, f"{error}.", headers={"Retry-After": again})
-        return problems.response_of(problem, request.state.request_id)
-
-    return answer
+async def _answered(request: Request, error: Exception) -> Response:
+    problem = problem_of(error) or problems.unexpected(error)
+    return problems.response_of(problem, request.state.request_id)

@@ -111,6 +111,8 @@ class CitationBody(BaseModel):
 
     hit: int
     document_id: str
+    knowledge_base: str
+    version: str
     chunk_id: str
     quote: str
     start: int
@@ -128,6 +130,7 @@ class QueryResponse(BaseModel):
     model: str
     cached: bool = Field(description="The answer was written earlier, from the same hits; `usage` is 0 then.")
     usage: dict[str, int]
+    cost: float | None = Field(description="US dollars by the configured prices; null: the model has no price there.")
     position: str | None
     generation: str
     took_ms: float

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 
 from query_api.answers import Answer
+from query_api.errors import problem_of
 from query_api.lookups import Lookups
 from query_api.models import (
     ChunkBody,
@@ -23,9 +24,11 @@ from query_api.models import (
     StatsResponse,
 )
 from query_api.progress import Progress
-from query_api.service import QueryService
+from query_api.service import QueryService, Searched
+from query_api.streaming import told
 from query_api.visibility import Hit, Neighbour
 from runtime.access import Principal
+from runtime.web.event_stream import EventStream, wants_events
 from runtime.web.identity import require
 from schemas.records import split_document_key
 
@@ -53,20 +56,39 @@ def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRo
             degraded=list(searched.found.degraded),
         )
 
-    @routes.post("/query", summary="An answer with citations", response_model_exclude_unset=True)
-    async def query(body: SearchRequest, caller: Reader) -> QueryResponse:
-        searched, answer, took_s = await service.answer(caller, body)
-        return QueryResponse(
-            answer=answer.text,
-            citations=_citations(answer, searched.found.hits),
-            hits=_hits(searched.found.hits, body),
-            model=answer.model,
-            cached=answer.cached,
-            usage=dict(answer.usage),
-            position=progress.newest(caller.tenant),
-            generation=searched.found.generation,
-            took_ms=_ms(took_s),
-            degraded=[*searched.found.degraded, *answer.degraded],
+    @routes.post(
+        "/query",
+        summary="An answer with citations, whole or streamed",
+        response_model=QueryResponse,
+        response_model_exclude_unset=True,
+        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    )
+    async def query(body: SearchRequest, caller: Reader, request: Request) -> QueryResponse | EventStream:
+        """With `Accept: text/event-stream` the events `hits`, `delta`, ..., last `done` (as the JSON) or `error`."""
+
+        def whole(searched: Searched, answer: Answer, took_s: float) -> QueryResponse:
+            return QueryResponse(
+                answer=answer.text,
+                citations=_citations(answer, searched.found.hits),
+                hits=_hits(searched.found.hits, body),
+                model=answer.model,
+                cached=answer.cached,
+                usage=dict(answer.usage),
+                cost=answer.cost,
+                position=progress.newest(caller.tenant),
+                generation=searched.found.generation,
+                took_ms=_ms(took_s),
+                degraded=[*searched.found.degraded, *answer.degraded],
+            )
+
+        if not wants_events(request.headers.get("Accept", "")):
+            return whole(*await service.answer(caller, body))
+        searched, parts = await service.stream(caller, body)
+        hits = [hit.model_dump(exclude_unset=True) for hit in _hits(searched.found.hits, body)]
+        return EventStream(
+            told(hits, parts, lambda answer, took_s: whole(searched, answer, took_s).model_dump(exclude_unset=True)),
+            request_id=request.state.request_id,
+            problem_of=problem_of,
         )
 
     @routes.get("/documents/{document_id:path}", summary="What is indexed of a document")
@@ -176,6 +198,8 @@ def _citations(answer: Answer, hits: Sequence[Hit]) -> list[CitationBody]:
         CitationBody(
             hit=citation.hit,
             document_id=hits[citation.hit].document_id,
+            knowledge_base=hits[citation.hit].knowledge_base,
+            version=hits[citation.hit].version,
             chunk_id=hits[citation.hit].chunk_id,
             quote=citation.quote,
             start=citation.start,

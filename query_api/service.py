@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
 from query_api.answer_cache import AnswerCache
-from query_api.answers import NOTHING_FOUND, Answer, Answerer, verified
+from query_api.answers import NOTHING_FOUND, Answer, Answerer, at_once, verified
 from query_api.caps import Caps
 from query_api.circuits import FallingBack
 from query_api.fair_queue import FairQueue
@@ -58,6 +59,22 @@ class Searched:
     query: str
     took_s: float
     retrieval_s: float
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The end of a streamed answer. took_s is all of it, the search included."""
+
+    answer: Answer
+    took_s: float
+
+
+@dataclass
+class _Generation:
+    """An answer under way: who writes it puts it here."""
+
+    answer: Answer
+    took_s: float = 0.0
 
 
 class QueryService:
@@ -104,19 +121,54 @@ class QueryService:
         """The hits, the answer, and the seconds that all took. Raises as search does, and AnswerUnavailable."""
         started = self._clock()
         searched = await self._search(caller, request, started)
-        if not searched.found.hits:
-            answer, generation_s = Answer(NOTHING_FOUND, (), "none"), 0.0
-        else:
-            begun = self._clock()
+        with self._generation(searched, started) as generation:
+            if searched.found.hits:
+                answerer = self._answerer_for(searched.rights)
+                generation.answer = await answerer.answer(searched.query, searched.found.hits)
+        return searched, generation.answer, generation.took_s
+
+    async def stream(
+        self, caller: Principal, request: SearchRequest
+    ) -> tuple[Searched, AsyncGenerator[str | Answered, None]]:
+        """The hits, and the answer's text as it is written, then, last, all of it. Close the generator when done.
+
+        Raises as search does; the generator raises AnswerUnavailable.
+        """
+        started = self._clock()
+        searched = await self._search(caller, request, started)
+        return searched, self._streamed(searched, started)
+
+    async def _streamed(self, searched: Searched, started: float) -> AsyncGenerator[str | Answered, None]:
+        hits = searched.found.hits
+        with self._generation(searched, started) as generation:
             answerer = self._answerer_for(searched.rights)
-            written = await answerer.answer(searched.query, searched.found.hits)
-            answer = verified(written, searched.found.hits)
-            generation_s = self._clock() - begun
-            if not answer.cached:
-                self._metrics.generation_duration_seconds.observe(generation_s)
-        took_s = self._clock() - started
-        self._completed("/v1/query", searched, took_s, generation_s=generation_s, model=answer.model)
-        return searched, answer, took_s
+            parts = answerer.stream(searched.query, hits) if hits else at_once(generation.answer)
+            async with aclosing(parts):
+                async for part in parts:
+                    if isinstance(part, Answer):
+                        generation.answer = part
+                    else:
+                        yield part
+        yield Answered(generation.answer, generation.took_s)
+
+    @contextmanager
+    def _generation(self, searched: Searched, started: float) -> Iterator[_Generation]:
+        """Around the writing of one answer: it is verified, counted and logged, also if it breaks off."""
+        generation = _Generation(Answer(NOTHING_FOUND, (), "none"))
+        begun = self._clock()
+        try:
+            yield generation
+        except BaseException as error:
+            self._broke_off(searched, error, self._clock() - begun)
+            raise
+        generation.answer = verified(generation.answer, searched.found.hits)
+        now = self._clock()
+        generation.took_s = now - started
+        if searched.found.hits and not generation.answer.cached:
+            self._metrics.generation_duration_seconds.observe(now - begun)
+        self._completed(
+            "/v1/query", searched, generation.took_s, generation_s=now - begun, model=generation.answer.model
+        )
 
     def _answerer_for(self, rights: Rights) -> Answerer:
         """The answerer, the cache for these rights around it, and around both the one whose answers are not kept."""
@@ -174,6 +226,9 @@ class QueryService:
         ended = self._clock()
         self._metrics.retrieval_duration_seconds.observe(ended - begun)
         self._metrics.query_results.observe(len(found.hits))
+        # Before anything is answered: a caller that goes away in the middle of a stream has seen them, too.
+        seen = dict.fromkeys(f"{hit.knowledge_base}/{hit.document_id}" for hit in found.hits)
+        audit.note(**_about(query), documents=list(seen))
         return Searched(found, rights, query, ended - started, ended - begun)
 
     def _caps(self, request: SearchRequest) -> Caps:
@@ -195,24 +250,29 @@ class QueryService:
             wrong = FieldError(error.field, error.message, fix)
             raise Problem("validation-failed", f"{error.field} {error.message}: {fix}.", errors=[wrong]) from error
 
+    def _broke_off(self, searched: Searched, error: BaseException, after_s: float) -> None:
+        """Log an answer that did not come to its end: the model failed, or the caller went away."""
+        _log.warning(
+            "answer_broke_off",
+            route="/v1/query",
+            error=type(error).__name__,
+            generation_ms=round(after_s * 1000, 1),
+            **_about(searched.query),
+        )
+
     def _completed(
         self, route: str, searched: Searched, took_s: float, *, generation_s: float, model: str | None
     ) -> None:
         """Count and log: the query itself appears nowhere, only its hash and length."""
         self._metrics.query_duration_seconds.labels(route=route).observe(took_s)
-        about: dict[str, str | int] = {
-            "query_hash": hashlib.sha256(searched.query.encode()).hexdigest()[:16],
-            "query_length": len(searched.query),
-        }
-        hits = searched.found.hits
-        audit.note(**about, documents=list(dict.fromkeys(f"{hit.knowledge_base}/{hit.document_id}" for hit in hits)))
+        about = _about(searched.query)
         _log.info(
             "query_completed",
             route=route,
             latency_ms=round(took_s * 1000, 1),
             retrieval_ms=round(searched.retrieval_s * 1000, 1),
             generation_ms=round(generation_s * 1000, 1),
-            results=len(hits),
+            results=len(searched.found.hits),
             candidates=searched.found.candidates,
             model=model,
             **about,
@@ -225,3 +285,8 @@ class QueryService:
                 threshold_ms=self._settings.slow_query_ms,
                 **about,
             )
+
+
+def _about(query: str) -> dict[str, str | int]:
+    """What may be told of a query."""
+    return {"query_hash": hashlib.sha256(query.encode()).hexdigest()[:16], "query_length": len(query)}

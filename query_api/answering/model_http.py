@@ -15,6 +15,7 @@ import httpx
 import stamina
 
 from query_api.answers import AnswerLater, AnswerUnavailable
+from runtime.server_sent import EventReader
 
 T = TypeVar("T")
 LARGEST_REPLY = 16 * 1024 * 1024
@@ -95,20 +96,13 @@ async def opened(http: httpx.AsyncClient, request: httpx.Request, who: str) -> h
 async def events(response: httpx.Response, who: str) -> AsyncGenerator[dict[str, Any] | None, None]:
     """The data of each event of a stream, decoded: JSON objects, or None for `[DONE]`.
 
-    Raises AnswerUnavailable for a frame that is no JSON object, AnswerLater if the connection breaks. Lines end at line
-    feeds alone (httpx's own reader also cuts at U+2028, which JSON may hold).
+    Raises AnswerUnavailable for a frame that is no JSON object, AnswerLater if the connection breaks.
     """
-    held = b""
-    data: list[bytes] = []
+    reader = EventReader()
     try:
         async for piece in response.aiter_bytes():
-            *lines, held = (held + piece).split(b"\n")
-            for line in (line.removesuffix(b"\r") for line in lines):
-                if line.startswith(b"data:"):
-                    data.append(line[5:].removeprefix(b" "))
-                elif not line and data:
-                    yield _decoded(b"\n".join(data), who)
-                    data = []
+            for event in reader.feed(piece):
+                yield _decoded(event.data, who)
     except httpx.HTTPError as error:
         raise AnswerLater(f"{who} broke off ({type(error).__name__})") from error
 

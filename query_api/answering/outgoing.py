@@ -18,7 +18,9 @@ from collections.abc import Iterable
 
 from query_api.unseen import without_unseen
 
-REMOVED = "(address removed)"
+REMOVED = "‹address removed›"
+"""Of characters that are no syntax, whatever stands beside them."""
+
 _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.\-]*://|www\.)[^\s<]+", re.IGNORECASE)
 _BEHIND = re.compile(r"(?:\[\d{1,3}\]|[.,;:!?()\[\]{}>'\"*_~`|])+\Z")
 """What follows an address in a sentence and is none of it, our own marks included."""

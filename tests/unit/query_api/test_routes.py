@@ -68,6 +68,8 @@ async def test_a_question_is_answered_in_quotes_and_says_so() -> None:
         {
             "hit": 0,
             "document_id": "leave",
+            "knowledge_base": "handbook",
+            "version": body["hits"][0]["version"],
             "chunk_id": "c",
             "quote": TEXT,
             "start": 0,
