@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from runtime.topics import BrokerUnavailable
 
 
-def records_since(bootstrap: str, topic: str, since_ms: int | None, *, timeout_s: float = 30.0) -> Iterator[Message]:
+def records_since(
+    bootstrap: str,
+    topic: str,
+    since_ms: int | None,
+    *,
+    start_at: Mapping[int, int] | None = None,
+    timeout_s: float = 30.0,
+) -> Iterator[Message]:
     """Every record written at this moment or later, None: all, up to the end as it is when it is reached.
 
+    start_at: the first offset by partition, in place of a moment; partitions that it does not name are left out.
     One partition's records come in order. No consumer group is used, and nothing committed. Raises BrokerUnavailable,
     also after timeout_s without a word.
     """
@@ -27,7 +35,11 @@ def records_since(bootstrap: str, topic: str, since_ms: int | None, *, timeout_s
         }
     )
     try:
-        places = _places(consumer, topic, since_ms, timeout_s)
+        places = (
+            _places(consumer, topic, since_ms, timeout_s)
+            if start_at is None
+            else [TopicPartition(topic, number, offset) for number, offset in start_at.items()]
+        )
         consumer.assign(places)
         ended: set[int] = set()
         deadline = time.monotonic() + timeout_s

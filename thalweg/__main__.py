@@ -39,6 +39,7 @@ COMMANDS: dict[str, _Command] = {
     "audit": _Command("runtime.audit_commands", "app", "Who did what: export."),
     "dlq": _Command("streams.dlq.commands", "app", "Dead letters: list, show, redrive, drop."),
     "generation": _Command("streams.commands", "generation", "Generations of the index."),
+    "retention": _Command("streams.retention_commands", "app", "Delete what knowledge bases keep no longer."),
     "rebuild": _Command("streams.rebuilding.commands", "rebuild", "Make, promote, take back and prune generations."),
     "worker": _Command("streams.commands", "worker", "Run one worker: capture, parse, index or rebuild."),
     "serve": _Command("thalweg.serving", "serve", "Run one API: upload or query."),

@@ -6,7 +6,6 @@ Before this: `thalweg access bases`. After this: `../access.py` keeps it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -26,7 +25,6 @@ LABEL = "sensitivity"
 
 RESTRICTED: Sensitivity = "restricted"
 LONGEST_RETENTION_DAYS = 36_500
-_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 class PolicyRefused(ValueError):
@@ -44,14 +42,13 @@ class Policy:
     mask: kinds that are masked in text, title and metadata. region: the country (ISO 3166, two letters) whose phone
     numbers are written without a country code; empty: only those with `+` are found. sensitivity: the label of a
     document without one; None: labels are not in use here. retention_days: a document goes so long after its last
-    change; None: it stays. encrypted: metadata fields that are stored encrypted.
+    change; None: it stays.
     """
 
     mask: tuple[Kind, ...] = ()
     region: str = ""
     sensitivity: Sensitivity | None = None
     retention_days: int | None = None
-    encrypted: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As the topic `access` holds it: only what differs from the default."""
@@ -75,16 +72,12 @@ class Policy:
         sensitivity = raw.get("sensitivity")
         if sensitivity is not None and sensitivity not in SENSITIVITIES:
             raise PolicyRefused("sensitivity", f"is {sensitivity!r}", f"use one of {', '.join(SENSITIVITIES)}")
-        encrypted = _names(raw, "encrypted")
-        for name in encrypted:
-            if not _FIELD.fullmatch(name) or name == LABEL:
-                raise PolicyRefused("encrypted", f"names {name!r}", "name metadata fields other than the label")
         kinds = _names(raw, "mask")
         for kind in kinds:
             if kind not in KINDS:
                 raise PolicyRefused("mask", f"names {kind!r}", f"use some of {', '.join(KINDS)}")
         # In one order, so that two policies that do the same are equal.
-        return Policy(tuple(k for k in KINDS if k in kinds), region, sensitivity, days, tuple(sorted(set(encrypted))))
+        return Policy(tuple(k for k in KINDS if k in kinds), region, sensitivity, days)
 
 
 def _names(raw: Mapping[str, Any], field: str) -> Sequence[str]:

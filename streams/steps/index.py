@@ -34,6 +34,7 @@ from streams.ports import (
 from streams.steps.commit import Batch, commit, mark
 from streams.steps.failures import failed_receipt, outcome_of
 from streams.steps.restricted import REFUSED, restricted, without_text
+from streams.steps.retention import RETENTION
 from streams.steps.vectors import TextsRefused, VectorFinder
 
 _SLICE_TEXTS = 256
@@ -331,7 +332,8 @@ class IndexStep:
             embedded=count,
             reused=len(mine.manifest.spans) - count if mine else 0,
             request_id=change.request_id,
-            source_ms=change.position.at_ms,
+            # A deletion by retention was committed by no source: it says nothing of freshness.
+            source_ms=0 if change.origin.kind == RETENTION else change.position.at_ms,
             receipt_ms=now_ms,
         )
 
@@ -351,7 +353,7 @@ class IndexStep:
         searchable_ms: int,
     ) -> None:
         for at, change in changes.items():
-            if stages[at] in (ReceiptStage.INDEXED, ReceiptStage.DELETED):
+            if stages[at] in (ReceiptStage.INDEXED, ReceiptStage.DELETED) and change.origin.kind != RETENTION:
                 seconds = max(0.0, (searchable_ms - change.position.at_ms) / 1000)
                 self.metrics.freshness_seconds.labels(source=change.origin.source).observe(seconds)
         for plan in plans.values():

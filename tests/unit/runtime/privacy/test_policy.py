@@ -16,7 +16,7 @@ from schemas.records import AccessEntry
     [
         Policy(),
         Policy(mask=("email", "phone"), region="DE"),
-        Policy(sensitivity="restricted", retention_days=30, encrypted=("author", "email")),
+        Policy(sensitivity="restricted", retention_days=30),
     ],
 )
 def test_a_base_should_come_back_from_its_entry_with_its_policy(policy: Policy) -> None:
@@ -46,8 +46,6 @@ def test_two_policies_that_do_the_same_should_be_equal() -> None:
         ({"sensitivity": "high"}, "sensitivity"),
         ({"retention_days": 0}, "retention_days"),
         ({"retention_days": True}, "retention_days"),
-        ({"encrypted": ["sensitivity"]}, "encrypted"),
-        ({"encrypted": ["a b"]}, "encrypted"),
         ({"masks": []}, "masks"),
     ],
 )
