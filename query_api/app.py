@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from query_api import access_routes, routes
+from query_api import access_routes, further_routes, routes
 from query_api.errors import KINDS, problem_of
+from query_api.feedback import Ratings
 from query_api.lookups import Lookups
 from query_api.progress import Progress
 from query_api.service import QueryService
@@ -33,6 +34,7 @@ class Deps:
     service: QueryService
     lookups: Lookups
     progress: Progress
+    ratings: Ratings
     keys: identity.Keys
     limits: RateLimits | None
     metrics: Metrics
@@ -69,11 +71,12 @@ def create_app(deps: Deps) -> FastAPI:
     )
     app.include_router(routes.router(deps.service, deps.lookups, deps.progress))
     app.include_router(access_routes.router(deps.people))
+    app.include_router(further_routes.router(deps.service, deps.progress, deps.ratings, deps.now_ms))
     app.include_router(health.router(deps.checks, deps.metrics.registry, version=deps.version))
     problems.install(app)
     identity.install(app, deps.keys, deps.now_ms, deps.tokens)
     audit.install(app, deps.log, deps.now_ms)
-    limits.install(app, deps.limits, reads=routes.READS)
+    limits.install(app, deps.limits, reads=routes.READS | further_routes.READS)
     for error, _, _ in KINDS:
         app.add_exception_handler(error, _answered)
     if deps.web.docs:

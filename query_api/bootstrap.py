@@ -24,6 +24,7 @@ from query_api.app import Deps, create_app
 from query_api.checks import checks
 from query_api.circuits import Circuits, SparedAnswerer, SparedReranker
 from query_api.fair_queue import FairQueue
+from query_api.feedback import Ratings
 from query_api.freshness import Freshness
 from query_api.lookups import Lookups
 from query_api.masked_questions import QuestionMasking
@@ -145,6 +146,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
             ),
             lookups=Lookups(index, freshness.progress, now_ms),
             progress=freshness.progress,
+            ratings=Ratings(producer, codec, counted),
             keys=directory,
             limits=RateLimits(settings.limits, counted),
             metrics=counted,

@@ -124,6 +124,7 @@ class CitationBody(BaseModel):
 class QueryResponse(BaseModel):
     """An answer. model `extractive`: the answer is quoted from the hits; no model wrote it."""
 
+    answer_id: str = Field(description="For `POST /v1/feedback`.")
     answer: str
     citations: list[CitationBody]
     hits: list[HitBody]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 
 from query_api.answers import Answer
+from query_api.bodies import hit_bodies, query_response, search_response
 from query_api.errors import problem_of
 from query_api.lookups import Lookups
 from query_api.models import (
     ChunkBody,
-    CitationBody,
     DocumentResponse,
     FreshnessBody,
-    HitBody,
-    NeighbourBody,
-    NeighboursBody,
     QueryResponse,
     SearchRequest,
     SearchResponse,
@@ -26,7 +22,6 @@ from query_api.models import (
 from query_api.progress import Progress
 from query_api.service import QueryService, Searched
 from query_api.streaming import told
-from query_api.visibility import Hit, Neighbour
 from runtime.access import Principal
 from runtime.web.event_stream import EventStream, wants_events
 from runtime.web.identity import require
@@ -47,14 +42,7 @@ def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRo
 
     @routes.post("/search", summary="Hits for a query", response_model_exclude_unset=True)
     async def search(body: SearchRequest, caller: Reader) -> SearchResponse:
-        searched = await service.search(caller, body)
-        return SearchResponse(
-            hits=_hits(searched.found.hits, body),
-            position=progress.newest(caller.tenant),
-            generation=searched.found.generation,
-            took_ms=_ms(searched.took_s),
-            degraded=list(searched.found.degraded),
-        )
+        return search_response(body, await service.search(caller, body), progress.newest(caller.tenant))
 
     @routes.post(
         "/query",
@@ -67,24 +55,12 @@ def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRo
         """With `Accept: text/event-stream` the events `hits`, `delta`, ..., last `done` (as the JSON) or `error`."""
 
         def whole(searched: Searched, answer: Answer, took_s: float) -> QueryResponse:
-            return QueryResponse(
-                answer=answer.text,
-                citations=_citations(answer, searched.found.hits),
-                hits=_hits(searched.found.hits, body),
-                model=answer.model,
-                cached=answer.cached,
-                usage=dict(answer.usage),
-                cost=answer.cost,
-                position=progress.newest(caller.tenant),
-                generation=searched.found.generation,
-                took_ms=_ms(took_s),
-                degraded=[*searched.found.degraded, *answer.degraded],
-            )
+            return query_response(body, searched, answer, took_s, progress.newest(caller.tenant))
 
         if not wants_events(request.headers.get("Accept", "")):
             return whole(*await service.answer(caller, body))
         searched, parts = await service.stream(caller, body)
-        hits = [hit.model_dump(exclude_unset=True) for hit in _hits(searched.found.hits, body)]
+        hits = [hit.model_dump(exclude_unset=True) for hit in hit_bodies(searched.found.hits, body)]
         return EventStream(
             told(hits, parts, lambda answer, took_s: whole(searched, answer, took_s).model_dump(exclude_unset=True)),
             request_id=request.state.request_id,
@@ -148,68 +124,3 @@ def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRo
         )
 
     return routes
-
-
-def _hits(hits: Sequence[Hit], asked: SearchRequest) -> list[HitBody]:
-    return [_hit(hit, asked) for hit in hits]
-
-
-def _hit(hit: Hit, asked: SearchRequest) -> HitBody:
-    # exclude_unset leaves these out of the JSON unless they were asked for.
-    more: dict[str, Any] = {}
-    if asked.explain:
-        more["explain"] = dict(hit.parts)
-    if asked.neighbours:
-        more["neighbours"] = NeighboursBody(before=_beside(hit.before), after=_beside(hit.after))
-    return HitBody(
-        document_id=hit.document_id,
-        knowledge_base=hit.knowledge_base,
-        chunk_id=hit.chunk_id,
-        text=hit.text,
-        title=hit.title,
-        score=round(hit.score, 6),
-        start=hit.start,
-        end=hit.end,
-        heading=list(hit.heading),
-        page=hit.page,
-        metadata=dict(hit.metadata),
-        source=hit.source,
-        version=hit.version,
-        **more,
-    )
-
-
-def _beside(neighbours: Sequence[Neighbour]) -> list[NeighbourBody]:
-    return [
-        NeighbourBody(
-            chunk_id=neighbour.chunk_id,
-            text=neighbour.text,
-            start=neighbour.start,
-            end=neighbour.end,
-            heading=list(neighbour.heading),
-            page=neighbour.page,
-        )
-        for neighbour in neighbours
-    ]
-
-
-def _citations(answer: Answer, hits: Sequence[Hit]) -> list[CitationBody]:
-    return [
-        CitationBody(
-            hit=citation.hit,
-            document_id=hits[citation.hit].document_id,
-            knowledge_base=hits[citation.hit].knowledge_base,
-            version=hits[citation.hit].version,
-            chunk_id=hits[citation.hit].chunk_id,
-            quote=citation.quote,
-            start=citation.start,
-            end=citation.end,
-            answer_start=citation.answer_start,
-            answer_end=citation.answer_end,
-        )
-        for citation in answer.citations
-    ]
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)

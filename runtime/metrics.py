@@ -53,6 +53,8 @@ class Metrics:
     http_requests: Counter  # {method, route, status}
     audit_entries: Counter  # {kind, outcome}: written, dropped
     rate_limited: Counter  # {limit}: key, user, tenant, administrator
+    feedback_rating: Histogram  # 1 to 5
+    user_satisfaction_score: Gauge  # mean of the ratings this process took
     searches_waiting: Gauge  # for a turn, of all tenants
     circuit_state: Gauge  # {part}: 0 closed, 1 half-open, 2 open
 
@@ -106,6 +108,8 @@ def declare(registry: CollectorRegistry) -> Metrics:
             "audit_entries_total", "Audit entries by what became of them: written, dropped.", "kind", "outcome"
         ),
         rate_limited=counter("rate_limited_total", "Requests refused as too many, by whose limit.", "limit"),
+        feedback_rating=histogram("feedback_rating", "Ratings of answers, 1 to 5.", (1, 2, 3, 4, 5)),
+        user_satisfaction_score=gauge("user_satisfaction_score", "Mean rating that this process took since its start."),
         searches_waiting=gauge("searches_waiting", "Searches that wait for their tenant's turn."),
         circuit_state=gauge("circuit_state", "Circuit breakers: 0 closed, 1 half-open, 2 open.", "part"),
     )

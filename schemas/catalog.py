@@ -28,6 +28,7 @@ RECORD_TYPES: Mapping[str, type] = {
         records.SourceDefinition,
         records.AccessEntry,
         records.AuditEntry,
+        records.Feedback,
     )
 }
 

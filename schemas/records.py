@@ -318,7 +318,38 @@ class AuditEntry:
         return self.tenant
 
 
-Record = DocumentChange | Event | Upload | UploadKey | Receipt | Embedding | SourceDefinition | AccessEntry | AuditEntry
+@dataclass(frozen=True)
+class Feedback:
+    """What somebody thought of an answer: the record of the topic `feedback`. rating is 1 to 5, 5 the best.
+
+    answer_id is what `POST /v1/query` called the answer; at_ms is the query API's clock, in milliseconds since 1970.
+    """
+
+    answer_id: str
+    tenant: str
+    subject: str
+    rating: int
+    comment: str | None = None
+    at_ms: int = 0
+
+    @property
+    def key(self) -> str:
+        """`tenant/answer/who`: who rates again replaces the earlier rating."""
+        return f"{self.tenant}/{self.answer_id}/{self.subject}"
+
+
+Record = (
+    DocumentChange
+    | Event
+    | Upload
+    | UploadKey
+    | Receipt
+    | Embedding
+    | SourceDefinition
+    | AccessEntry
+    | AuditEntry
+    | Feedback
+)
 
 
 def document_key(tenant: str, knowledge_base: str, document_id: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from fastapi import FastAPI, Request
@@ -144,7 +145,15 @@ async def admit(request: Request, caller: Principal, holder: Holder, held: str) 
         return
     route = getattr(request.scope.get("route"), "path", "")
     write = request.method not in ("GET", "HEAD") and route not in reads
-    request.state.answer_headers = await rates.admit(caller, holder, held, write=write)
+    request.state.counted = partial(rates.admit, caller, holder, held, write=write)
+    request.state.answer_headers = await request.state.counted()
+
+
+async def again(request: Request) -> None:
+    """Count one more request of this one's caller, for a request that is several. Raises as RateLimits.admit."""
+    counted: Callable[[], Awaitable[dict[str, str]]] | None = getattr(request.state, "counted", None)
+    if counted is not None:
+        request.state.answer_headers = await counted()
 
 
 def _headers(rate: Rate, window_s: int, left: int, reset_s: float) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import httpx
@@ -16,6 +16,7 @@ from query_api.answering.extractive import Extractive
 from query_api.answers import Answerer
 from query_api.app import Deps, create_app
 from query_api.fair_queue import FairQueue
+from query_api.feedback import Ratings
 from query_api.lookups import Lookups
 from query_api.masked_questions import QuestionMasking
 from query_api.ports import Index, QueryEmbedder
@@ -28,9 +29,11 @@ from runtime.access_changes import AccessChanges
 from runtime.identity.callers import Tokens
 from runtime.identity.logins import Logins
 from runtime.metrics import Metrics, declare
+from runtime.producer import Delivery, DeliveryFailed, Outgoing
 from runtime.settings import Limits, QueryApi
 from runtime.web.health import Check
 from runtime.web.limits import RateLimits
+from schemas.records import Record
 from tests.support.access_topic import AccessReplica, AccessTopic
 from tests.support.fake_audit import FakeAudit
 
@@ -86,6 +89,23 @@ class FakeFreshness:
 
 
 @dataclass
+class FakeLog:
+    """Kafka: what was sent; fails on command."""
+
+    records: list[Record] = field(default_factory=list)
+    fails: DeliveryFailed | None = None
+
+    def encode(self, topic: str, record: Record) -> bytes:
+        self.records.append(record)
+        return topic.encode()
+
+    async def send_async(self, records: Iterable[Outgoing]) -> list[Delivery]:
+        if self.fails is not None:
+            raise self.fails
+        return [Delivery(outgoing.topic, 0, len(self.records) - 1, NOW_MS) for outgoing in records]
+
+
+@dataclass
 class Parts:
     """What an app was made of, for tests to look at."""
 
@@ -94,6 +114,7 @@ class Parts:
     freshness: FakeFreshness
     metrics: Metrics
     audit: FakeAudit
+    log: FakeLog
     client: httpx.AsyncClient
 
 
@@ -135,7 +156,7 @@ def app_around(
     """An app over these ports, and a client that holds the key `tw_admin`."""
     directory = directory or FakeDirectory()
     freshness = FakeFreshness()
-    metrics, audit = declare(CollectorRegistry()), FakeAudit()
+    metrics, audit, log = declare(CollectorRegistry()), FakeAudit(), FakeLog()
     timing = {} if clock is None else {"clock": clock}
     service = QueryService(
         index=index,
@@ -156,6 +177,7 @@ def app_around(
             service=service,
             lookups=Lookups(index, freshness.progress, lambda: NOW_MS),
             progress=freshness.progress,
+            ratings=Ratings(log, log, metrics),
             keys=directory,
             limits=None if rates is None else RateLimits(rates, metrics),
             metrics=metrics,
@@ -174,4 +196,4 @@ def app_around(
         base_url="http://test",
         headers={"Authorization": "Bearer tw_admin"},
     )
-    return Parts(app, directory, freshness, metrics, audit, client)
+    return Parts(app, directory, freshness, metrics, audit, log, client)
