@@ -103,7 +103,8 @@ def _show(path: str, body: Mapping[str, Any], *, as_json: bool) -> None:
         console.print(escape(hit["text"][:500]))
     if not answered["hits"]:
         console.print("Nothing was found.")
-    console.print(f"\n[dim]{len(answered['hits'])} hits in {answered['took_ms']:.0f} ms[/dim]")
+    without = f", without {', '.join(answered['degraded'])}" if answered["degraded"] else ""
+    console.print(f"\n[dim]{len(answered['hits'])} hits in {answered['took_ms']:.0f} ms{without}[/dim]")
 
 
 def _post(settings: Settings, path: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -149,6 +149,11 @@ def test_any_other_reply_is_refused_whole(results: list[tuple[object, object]]) 
     assert all(math.isfinite(score) for score in scores)
 
 
+def test_a_text_that_is_scored_twice_spoils_a_reply_that_scores_all() -> None:
+    with pytest.raises(RerankUnavailable, match="numbered"):
+        checked([(0, 1.0), (1, 0.5), (0, 0.2)], 2, "m")
+
+
 class FakeReranker:
     """Prefers the texts it is told to; counts, and fails on command."""
 

@@ -83,6 +83,7 @@ def client() -> httpx.AsyncClient:
         (rb'{"name": "a\ud800"}', "name"),
         (rb'{"name": "\ud83d\ud83d"}', "name"),
         (rb'{"name": "\ude00\ud83d"}', "name"),
+        (rb'{"name": "\ud83d and a line\n"}', "name"),
         (rb'{"name": "a\u0000"}', "name"),
         (rb'{"name": "a", "deep": [{"er": "\udfff"}]}', "deep.0.er"),
         (rb'{"name": "a", "k\ud800": 1}', r"k\ud800"),
