@@ -62,7 +62,7 @@ down: $(STAMP) ## Stop the local stack; data is kept
 	@$(BIN)/thalweg down
 
 .PHONY: bench
-bench: setup ## Measure: calls and real edits beside the peers, freshness (BENCH="calls edits stack lanes" picks)
+bench: setup ## Measure: calls and real edits beside the peers, freshness (BENCH="calls edits stack lanes search quality" picks)
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 .PHONY: format

@@ -26,7 +26,7 @@ from schemas.index.manifest import Manifest
 
 T = TypeVar("T")
 _LIVE_S = 1.0
-_KEYWORD_AND_MEANING = 0.5
+ALPHA = 0.5
 """alpha of a hybrid search: words and meaning count the same."""
 
 _MANIFESTS_AT_ONCE = 10_000
@@ -84,7 +84,7 @@ class WeaviateIndex:
                         ask.text,
                         vector=list(ask.vector or ()),
                         target_vector=VECTOR,
-                        alpha=_KEYWORD_AND_MEANING,
+                        alpha=ALPHA,
                         fusion_type=HybridFusion.RELATIVE_SCORE,
                         query_properties=["text"],
                         return_metadata=MetadataQuery(score=True, explain_score=ask.explain),

@@ -117,7 +117,7 @@ class QueryApi(_Section):
     port: int = 8000
     max_query_length: int = Field(1000, description="Characters.")
     max_limit: int = Field(100, description="Most hits one search may ask for.")
-    per_document: int = Field(3, ge=0, description="Most hits of one document unless asked otherwise; 0: any number.")
+    per_document: int = Field(5, ge=0, description="Most hits of one document unless asked otherwise; 0: any number.")
     per_source: int = Field(0, ge=0, description="Most hits of one source unless asked otherwise; 0: any number.")
     slow_query_ms: int = Field(3000, description="Above this a query is logged as slow.")
     at_once: int = Field(8, ge=1, description="Searches side by side; beyond them the tenants take turns.")

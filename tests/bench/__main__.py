@@ -14,11 +14,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from deploy.demo.client import Client
 from deploy.local import stack
@@ -26,14 +28,14 @@ from deploy.local.state import Phase
 from runtime.directory import read_demo_key
 from runtime.embedding.local_files import locate
 from runtime.settings import load_settings
-from tests.bench import freshness, lanes, report, throughput
+from tests.bench import freshness, lanes, ranking, report, search, throughput
 from tests.bench.edits import measure
 from tests.bench.edits.archives import fetched, pinned
 from tests.bench.edits.tokens import Tokens
 from tests.bench.peers import table
 from tests.bench.peers.ask import SCRIPTS, Peers, installed
 
-PARTS = ("calls", "edits", "stack", "lanes")
+PARTS = ("calls", "edits", "stack", "lanes", "search", "quality")
 
 
 def main() -> int:
@@ -69,6 +71,10 @@ def main() -> int:
         good = good and all(loads[kind]["good"] for kind in ("publish", "snapshot") if kind in loads)
         if not asked.json:
             print(json.dumps(loads, indent=2))
+    if {"search", "quality"} & set(parts):
+        found, kept = _searches(asked, parts, tell, console)
+        printed |= found
+        good = good and kept
     if asked.json:
         print(json.dumps(printed, indent=2))
     return 0 if good else 1
@@ -106,6 +112,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--restart", action="store_true", help="also stop and start a stack that ran before")
     parser.add_argument("--load", type=int, default=10_000, help="lanes: documents of a load (default %(default)s)")
     parser.add_argument("--kinds", default="publish,snapshot,large", help="lanes: which loads (default %(default)s)")
+    parser.add_argument("--searches", type=int, default=400, help="search: of each kind (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args()
 
@@ -159,6 +166,30 @@ def _lanes(running: stack.Stack, asked: argparse.Namespace, tell: Callable[[str]
         tell=tell,
         kinds=tuple(asked.kinds.split(",")),
     )
+
+
+def _searches(
+    asked: argparse.Namespace, parts: Sequence[str], tell: Callable[[str], None], console: Console
+) -> tuple[dict[str, Any], bool]:
+    """What searches cost, and what they find."""
+    printed: dict[str, Any] = {}
+    good = True
+    if "search" in parts:
+        with _running(tell) as (running, _):
+            state = running.state()
+            settings = load_settings({**os.environ, **running.environment()})
+            key = read_demo_key(Path(state["demo_key_file"]))
+            cost = search.measure(settings, state["apis"]["query"], key, searches=asked.searches, tell=tell)
+        good = cost.good
+        printed["search"] = {**asdict(cost), "good": good}
+        if not asked.json:
+            report.print_search(cost, console)
+    if "quality" in parts:
+        lines = ranking.measure(tell)
+        printed["quality"] = [asdict(one) for one in lines]
+        if not asked.json:
+            print(ranking.table(lines))
+    return printed, good
 
 
 def _restart(running: stack.Stack) -> dict[str, float]:

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench import search
 from tests.bench.edits import measure as edits
 from tests.bench.peers import table as calls
 
@@ -60,3 +61,18 @@ def print_edits(found: edits.Found, to: Console) -> None:
     verdict = "kept" if found.good else "NOT KEPT"
     most = f"{edits.MOST_OVER_BOUND} of the bound by runs, {edits.MOST_OF_WHOLE} of whole documents"
     to.print(f"promised: at most {most}: {verdict}")
+
+
+def print_search(found: search.Found, to: Console) -> None:
+    """One row a number of clients; milliseconds."""
+    to.print(f"Searches over {found.chunks:,} chunks beside the bare sum: embedding the question, and a hybrid search")
+    made = Table(box=box.SIMPLE_HEAD)
+    for name in ("clients", "of each", "search p50", "p95", "bare p50", "p95", "p95 over bare"):
+        made.add_column(name, justify="right")
+    for pair in found.pairs:
+        times = (pair.search_p50, pair.search_p95, pair.bare_p50, pair.bare_p95)
+        made.add_row(
+            str(pair.clients), str(pair.count), *(f"{seconds * 1000:.1f} ms" for seconds in times), f"{pair.ratio:.2f}"
+        )
+    to.print(made)
+    to.print(f"promised: at most {search.MOST_OF_BARE} times: {'kept' if found.good else 'NOT KEPT'}")
