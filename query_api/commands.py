@@ -103,7 +103,7 @@ def _show(path: str, body: Mapping[str, Any], *, as_json: bool) -> None:
         console.print(escape(hit["text"][:500]))
     if not answered["hits"]:
         console.print("Nothing was found.")
-    without = f", without {', '.join(answered['degraded'])}" if answered["degraded"] else ""
+    without = f", without {', '.join(answered['degraded'])}" if answered.get("degraded") else ""
     console.print(f"\n[dim]{len(answered['hits'])} hits in {answered['took_ms']:.0f} ms{without}[/dim]")
 
 

@@ -108,6 +108,14 @@ def test_ask_shows_the_answer_its_citations_and_that_it_is_quoted(api: type[_Api
     assert "leave 3-15" in ran.output
 
 
+def test_what_a_search_went_without_is_shown(api: type[_Api]) -> None:
+    api.answers = (200, {"hits": [HIT], "took_ms": 4.0, "degraded": ["rerank"]})
+
+    ran = CliRunner().invoke(app, ["search", "leave"])
+
+    assert "without rerank" in ran.output
+
+
 def test_json_prints_the_answer_as_it_is(api: type[_Api]) -> None:
     api.answers = (200, ANSWER)
 
