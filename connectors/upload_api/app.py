@@ -46,8 +46,10 @@ def create_app(
     lifespan: Lifespan | None = None,
     idle_s: float = 30.0,
     grace_s: float = 20.0,
+    linger_s: float = 2.0,
 ) -> FastAPI:
-    """The whole application. http_requests has the labels method, route, status; idle_s and grace_s: see BodyGuard.
+    """The whole application. http_requests has the labels method, route, status; idle_s, grace_s and linger_s: see
+    BodyGuard.
 
     log: where it is said who did what.
     """
@@ -75,6 +77,7 @@ def create_app(
         BodyGuard,
         idle_s=idle_s,
         grace_s=grace_s,
+        linger_s=linger_s,
         limits={"/v1/uploads": parts.max_bytes + frame, "*": JSON_LIMIT},
         refuse=lambda path, limit: (
             too_large(parts.max_bytes)

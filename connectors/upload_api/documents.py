@@ -16,6 +16,7 @@ from connectors.upload_api.permission import require_writer
 from connectors.upload_api.ports import Parts
 from runtime.access import Principal
 from runtime.web.identity import require
+from runtime.web.known_first import KnownFirst
 from schemas.records import Event
 
 SOURCE = "api"
@@ -38,7 +39,7 @@ class ManyDocuments(BaseModel):
 
 def routes(parts: Parts) -> APIRouter:
     """The three routes."""
-    router = APIRouter(prefix="/v1/documents", tags=["documents"])
+    router = APIRouter(prefix="/v1/documents", tags=["documents"], route_class=KnownFirst)
 
     @router.post("", status_code=202, summary="Publish many documents")
     async def publish_many(body: ManyDocuments, caller: Caller, request: Request) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from connectors.upload_api.permission import require_writer
 from connectors.upload_api.ports import Parts
 from runtime.access import Principal
 from runtime.web.identity import require
+from runtime.web.known_first import KnownFirst
 from runtime.web.problem_fields import FieldError
 from runtime.web.problems import Problem
 from schemas.records import Event
@@ -43,7 +44,7 @@ _EXAMPLE = {
 
 def routes(parts: Parts) -> APIRouter:
     """The route."""
-    router = APIRouter(tags=["events"])
+    router = APIRouter(tags=["events"], route_class=KnownFirst)
     content = {STRUCTURED: {"example": _EXAMPLE}, BATCH: {"example": [_EXAMPLE]}}
 
     @router.post(

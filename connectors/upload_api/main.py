@@ -36,6 +36,7 @@ from runtime.metrics import metrics
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings, load_settings
 from runtime.web.limits import RateLimits
+from runtime.web.request_head import HeadTimeout
 from schemas.codec import Codec
 from schemas.registry import Registry
 
@@ -47,10 +48,19 @@ def serve_upload(settings: Settings | None = None) -> None:
     """Serve until told to stop. Raises SettingsError; a port that is taken ends the process with status 1 or 3."""
     settings = settings or load_settings()
     logs.configure(settings.log_level)
-    config = uvicorn.Config(
+    config = server_config(settings.upload.host, settings.upload.port)
+    server = _Server(config)
+    config.app = build(settings, server)
+    server.run()
+
+
+def server_config(host: str, port: int) -> uvicorn.Config:
+    """How uvicorn serves the app, which is still to be set."""
+    return uvicorn.Config(
         app="unused",
-        host=settings.upload.host,
-        port=settings.upload.port,
+        host=host,
+        port=port,
+        http=HeadTimeout,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -60,9 +70,6 @@ def serve_upload(settings: Settings | None = None) -> None:
         limit_concurrency=1000,
         h11_max_incomplete_event_size=65_536,
     )
-    server = _Server(config)
-    config.app = build(settings, server)
-    server.run()
 
 
 class _Server(uvicorn.Server):

@@ -26,6 +26,7 @@ from runtime.access import Principal
 from runtime.blobs import BlobUnavailable
 from runtime.filetypes import Kind, detect
 from runtime.web.identity import require
+from runtime.web.known_first import KnownFirst
 from runtime.web.problems import Problem
 from schemas.document_names import RESERVED
 from schemas.records import Upload
@@ -49,7 +50,7 @@ _FORM: dict[str, Any] = {
 
 def routes(parts: Parts) -> APIRouter:
     """The route."""
-    router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+    router = APIRouter(prefix="/v1/uploads", tags=["uploads"], route_class=KnownFirst)
     at_work, turns = InFlight(), Turns(parts)
 
     @router.post(

@@ -223,7 +223,7 @@ async def upload_world(
         version="0",
         log=audit,
         rates=None if rates is None else RateLimits(rates, metrics),
-        **guard,
+        **{"linger_s": 0, **guard},
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://upload") as client:
