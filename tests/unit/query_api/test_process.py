@@ -22,7 +22,7 @@ HEAVY = ("faust", "mode", "unstructured", "aiokafka", "streams", "connectors", "
 
 
 def test_the_process_loads_neither_faust_nor_unstructured_nor_another_package_of_ours() -> None:
-    modules = [f"query_api.{found.name}" for found in pkgutil.iter_modules(query_api.__path__)]
+    modules = [found.name for found in pkgutil.walk_packages(query_api.__path__, "query_api.")]
     assert len(modules) > 15
     code = f"""
 import importlib, json, sys
@@ -39,15 +39,19 @@ print(json.dumps(sorted({{name.split(".")[0] for name in sys.modules}})))
 
 
 class _Api(BaseHTTPRequestHandler):
-    answers: tuple[int, dict[str, Any]] = (200, {})
+    answers: tuple[int, dict[str, Any] | str] = (200, {})
+    accepted: list[str] = []  # noqa: RUF012  # as `seen`
     seen: list[tuple[str, str, dict[str, Any]]] = []  # noqa: RUF012  # shared on purpose: the test reads it
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.seen.append((self.path, self.headers["Authorization"], body))
         status, answer = self.answers
-        told = json.dumps(answer).encode()
+        self.accepted.append(self.headers["Accept"])
+        streams = isinstance(answer, str)
+        told = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
         self.send_response(status)
+        self.send_header("Content-Type", "text/event-stream" if streams else "application/json")
         self.send_header("Content-Length", str(len(told)))
         self.end_headers()
         self.wfile.write(told)
@@ -114,6 +118,47 @@ def test_what_a_search_went_without_is_shown(api: type[_Api]) -> None:
     ran = CliRunner().invoke(app, ["search", "leave"])
 
     assert "without rerank" in ran.output
+
+
+def event(name: str, data: dict[str, Any]) -> str:
+    return f"id: 1\nevent: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+def test_ask_prints_a_streamed_answer_once_with_its_citations(api: type[_Api]) -> None:
+    api.answers = (
+        200,
+        ": ping\n\n"
+        + event("hits", {"hits": [HIT]})
+        + event("delta", {"text": "Forty "})
+        + event("delta", {"text": "weeks\x1b]0;owned\x07."})
+        + event("done", ANSWER),
+    )
+
+    ran = CliRunner().invoke(app, ["ask", "how long?"])
+
+    assert ran.exit_code == 0, ran.output
+    assert ran.output.startswith("Forty weeks]0;owned.\n(quoted")
+    assert "\x1b" not in ran.output
+    assert "leave 3-15" in ran.output
+    assert api.accepted[-1].startswith("text/event-stream")
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        (event("error", {"title": "A part is away", "detail": "The model broke off."}), "The model broke off."),
+        ("", "broke off"),
+        ("event: done\ndata: {", "broke off"),
+    ],
+)
+def test_an_answer_that_breaks_off_is_a_failure(api: type[_Api], end: str, says: str) -> None:
+    api.answers = (200, event("delta", {"text": "Forty "}) + end)
+
+    ran = CliRunner().invoke(app, ["ask", "how long?"])
+
+    assert ran.exit_code == 1
+    assert ran.output.startswith("Forty ")
+    assert says in ran.output
 
 
 def test_json_prints_the_answer_as_it_is(api: type[_Api]) -> None:
