@@ -26,8 +26,9 @@ _BEHIND = re.compile(r"(?:\[\d{1,3}\]|[.,;:!?()\[\]{}>'\"*_~`|])+\Z")
 """What follows an address in a sentence and is none of it, our own marks included."""
 
 _SYNTAX = re.compile(
-    r"!(?=\[)|\](?=[(:])|<(?=[A-Za-z][A-Za-z0-9:\-]*[\s/]|(?:script|style|svg|math|template)\b)", re.IGNORECASE
+    r"!(?=\[)|\](?=[(:])|<(?=[A-Za-z][^\s<>/]*[\s/]|(?:script|style|svg|math|template)\b)", re.IGNORECASE
 )
+_TAG = re.compile(r"<[a-z]\Z")
 _WIDE = "\u2e80"
 """From here on scripts write without blanks; none of their characters is part of any syntax above."""
 
@@ -47,7 +48,7 @@ class Outgoing:
     def __init__(self, allowed: frozenset[str]) -> None:
         self._allowed = allowed
         self._word: list[str] = []
-        self._in_address = False
+        self._unbroken = False  # in an address or a tag's name, which may go on in any script
         self._fed = 0
         self._unseen: list[int] = []  # offsets, in what was fed, of characters that nobody sees
         self._read = 0  # characters taken from what is seen, and given out
@@ -69,7 +70,7 @@ class Outgoing:
     def finish(self) -> str:
         """The rest."""
         text = "".join(self._word)
-        self._word, self._in_address = [], False
+        self._word, self._unbroken = [], False
         return self._pass(text)
 
     def placed(self, offset: int) -> int:
@@ -86,9 +87,10 @@ class Outgoing:
         if not character:
             return False
         self._word.append(character)
-        if character in "/." and not self._in_address:
-            self._in_address = "".join(self._word[-4:]).lower().endswith(("://", "www."))
-        return character.isspace() or (character >= _WIDE and not self._in_address)
+        if not self._unbroken:
+            last = "".join(self._word[-4:]).lower()
+            self._unbroken = last.endswith(("://", "www.")) or _TAG.search(last) is not None
+        return character.isspace() or (character >= _WIDE and not self._unbroken)
 
     def _pass(self, text: str) -> str:
         said, done = [], 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -31,6 +32,9 @@ def out(*pieces: str) -> str:
         ('<img src="https://evil.example/x">', f'< img src="{REMOVED}">'),
         ("<img/src=//evil.example>", "< img/src=//evil.example>"),
         ("<script>fetch('https://evil.example')</script>", f"< script>fetch('{REMOVED}')</script>"),
+        ("<x.y onclick=alert(1)>", "< x.y onclick=alert(1)>"),
+        ("<x中 onclick=alert(1)>", "< x中 onclick=alert(1)>"),
+        ("Map<String, Integer> is <b>bold</b>", "Map< String, Integer> is <b>bold</b>"),
         ("go to http://evil.example/a?b=c, now", f"go to {REMOVED}, now"),
         ("WWW.EVIL.EXAMPLE/x and HTTPS://evil.example", f"{REMOVED} and {REMOVED}"),
         ("https://docs.example/page?q=secret", REMOVED),
@@ -49,7 +53,16 @@ def test_nothing_loads_and_no_address_is_the_models_own(written: str, shown: str
     assert out(*written) == shown, "whatever the pieces"
 
 
-PARTS = [*"ab w.:/!?[]()<>img \n'=中\u200b1", "https://", "www.", "![", "](", "<img ", "https://docs.example/page"]
+PARTS = [
+    *"ab w.:/!?[]()<>img \n'=中\u200b1",
+    "https://",
+    "www.",
+    "![",
+    "](",
+    "<img ",
+    "<x",
+    "https://docs.example/page",
+]
 TEXT = st.lists(st.sampled_from(PARTS), max_size=40).map("".join)
 
 
@@ -68,7 +81,7 @@ def test_whatever_is_written_no_syntax_and_no_foreign_address_comes_out(text: st
     assert "![" not in shown
     assert "](" not in shown
     assert "]:" not in shown
-    assert "<img " not in shown
+    assert re.search(r"<[A-Za-z][^\s<>/]*[\s/]", shown) is None
     assert "\u200b" not in shown
     assert addresses([shown]) <= KNOWN | {""}
 
