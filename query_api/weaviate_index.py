@@ -26,6 +26,9 @@ from schemas.index.manifest import Manifest
 
 T = TypeVar("T")
 _LIVE_S = 1.0
+_AHEAD_S = 0.5
+"""So long before its end the live generation is looked up anew, if anybody searches: no search then waits for it."""
+
 ALPHA = 0.5
 """alpha of a hybrid search: words and meaning count the same."""
 
@@ -48,16 +51,26 @@ class WeaviateIndex:
         self._looking: asyncio.Task[Live] | None = None
 
     async def live(self) -> Live:
-        if self._live is not None and self._clock() < self._live_until:
+        now = self._clock()
+        if self._live is not None and now < self._live_until:
+            if now >= self._live_until - _AHEAD_S:
+                self._look_once()
             return self._live
+        # All who wait share one question to the store, and one of them hanging up does not end it.
+        return await asyncio.shield(self._look_once())
+
+    def _look_once(self) -> asyncio.Task[Live]:
+        """The look that is under way, else a new one. Under load one begins before the last is too old to be used."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
-        # All who wait share one question to the store, and one of them hanging up does not end it.
-        return await asyncio.shield(self._looking)
+            # Nobody may be waiting: what fails is then found again by who needs it.
+            self._looking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return self._looking
 
     async def _look(self) -> Live:
+        until = self._clock() + _LIVE_S
         self._live = await self._link.call(lambda client: _resolve(client, self._alias))
-        self._live_until = self._clock() + _LIVE_S
+        self._live_until = until
         return self._live
 
     async def candidates(self, live: Live, criteria: Criteria, ask: Ask) -> list[Candidate]:
