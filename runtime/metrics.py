@@ -34,7 +34,7 @@ class Metrics:
     registry: CollectorRegistry
     queue_depth: Gauge  # {stage}: records; from the lag exporter
     queue_seconds: Gauge  # {stage}: age of the oldest record not yet done; from the lag exporter
-    freshness_seconds: Histogram  # {source}: source commit to searchable
+    freshness_seconds: Histogram  # {source}: its name, events or uploads; source commit to searchable
     documents: Counter  # {stage, outcome}
     chunks: Counter  # {outcome}: embedded, reused, deleted
     embedding_calls: Counter

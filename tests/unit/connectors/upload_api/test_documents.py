@@ -160,6 +160,17 @@ async def test_the_document_is_named_by_data_then_subject_then_id(world: World) 
         ({**CLOUD, "data": {"text": "x"}}, "data.knowledge_base"),
         ({**CLOUD, "data": {**ONE, "tenant": "x"}}, "data.tenant"),
         ({**CLOUD, "subject": 5}, "subject"),
+        ({**CLOUD, "subject": "a\u202eb"}, "subject"),
+        ({**CLOUD, "source": "two words"}, "source"),
+        ({**CLOUD, "source": "crm\n"}, "source"),
+        ({**CLOUD, "source": "//crm/%zz"}, "source"),
+        ({**CLOUD, "source": "//cr\u00fcm"}, "source"),
+        ({**CLOUD, "source": "/" + "x" * 500}, "source"),
+        ({**CLOUD, "type": "a\x00"}, "type"),
+        ({**CLOUD, "time": "yesterday"}, "time"),
+        ({**CLOUD, "time": "2026-01-31T09:00:00"}, "time"),
+        ({**CLOUD, "datacontenttype": "text/xml"}, "datacontenttype"),
+        ({**CLOUD, "data_base64": "eA=="}, "data_base64"),
     ],
 )
 async def test_a_wrong_cloud_event_is_named_by_its_attribute(world: World, event: dict[str, Any], field: str) -> None:
@@ -176,6 +187,7 @@ async def test_a_wrong_cloud_event_is_named_by_its_attribute(world: World, event
     ("kind", "body", "status"),
     [
         ("application/json", CLOUD, 415),
+        ("application/cloudevents+json", b"[" * 100_000, 400),
         ("application/cloudevents+json", b"{", 400),
         ("application/cloudevents+json", [CLOUD], 400),
         ("application/cloudevents-batch+json", CLOUD, 400),
@@ -185,6 +197,33 @@ async def test_a_wrong_cloud_event_is_named_by_its_attribute(world: World, event
 )
 async def test_what_is_no_cloud_event_is_refused(world: World, kind: str, body: Any, status: int) -> None:
     problem(await send(world, "POST", "/v1/events", body, kind=kind), status)
+
+
+BINARY = {"ce-specversion": "1.0", "ce-id": "e1", "ce-source": "//crm", "ce-type": "article.changed"}
+
+
+async def binary(world: World, headers: dict[str, str], body: bytes, kind: str = "application/json") -> httpx.Response:
+    sent = {"X-API-Key": EDITOR, **({"Content-Type": kind} if kind else {}), **headers}
+    return await world.client.post("/v1/events", content=body, headers=sent)
+
+
+async def test_in_binary_mode_the_attributes_are_headers(world: World) -> None:
+    headers = {**BINARY, "ce-subject": "caf%C3%A9%201", "ce-time": "2026-01-31T09:00:00Z"}
+    answer = await binary(world, headers, json.dumps(ONE).encode())
+    assert answer.json() == {"events": [{"id": "e1", "document_id": "caf\u00e9 1", "position": "events/0@0"}]}
+    assert (world.log.events[0].source, world.log.events[0].text) == ("//crm", "hello")
+
+
+async def test_in_binary_mode_the_same_is_refused_as_in_the_others(world: World) -> None:
+    body = json.dumps(ONE).encode()
+    wrong = problem(await binary(world, {**BINARY, "ce-source": "two words"}, body), 422)
+    assert wrong["errors"][0]["field"] == "source"
+    gone = problem(await binary(world, {name: text for name, text in BINARY.items() if name != "ce-type"}, body), 422)
+    assert gone["errors"][0]["field"] == "type"
+    assert problem(await binary(world, BINARY, b"", kind=""), 422)["errors"][0]["field"] == "data"
+    problem(await binary(world, BINARY, b"{"), 400)
+    problem(await binary(world, BINARY, b"<a/>", kind="text/xml"), 415)
+    assert world.log.records == []
 
 
 async def test_openapi_names_the_form_of_an_upload(world: World) -> None:
