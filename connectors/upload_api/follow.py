@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from connectors.upload_api.ports import Parts, UploadState
 from connectors.upload_api.progress import STATES
@@ -20,6 +21,8 @@ from runtime.web.identity import require
 from runtime.web.problems import Problem
 
 Caller = Annotated[Principal, Depends(require("ingest"))]
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_EVENT_ID = re.compile(r"[0-9]{1,3}")
 UploadId = Annotated[str, Path(max_length=64)]
 
 
@@ -30,27 +33,41 @@ def routes(parts: Parts) -> APIRouter:
     @router.get("/{upload_id}", summary="How far an upload came")
     async def show(upload_id: UploadId, caller: Caller) -> dict[str, Any]:
         """`received`, `parsed`, `chunked`, `embedded`, then `searchable` or `failed`."""
-        return _plain(_own(parts, caller, upload_id))
+        return _plain(await _own(parts, caller, upload_id))
 
     @router.get("/{upload_id}/events", summary="How an upload proceeds, as server-sent events")
     async def follow(
         upload_id: UploadId, caller: Caller, last_event_id: Annotated[str | None, Header()] = None
-    ) -> StreamingResponse:
-        """One event a state; the last one is `searchable` or `failed`. `Last-Event-ID` resumes on any replica."""
-        state = _own(parts, caller, upload_id)
-        seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() else 0
+    ) -> Response:
+        """One event a state; the last one is `searchable` or `failed`. `Last-Event-ID` resumes on any replica; 204 to
+        who has the last one already, which ends a browser's EventSource.
+        """
+        state = await _own(parts, caller, upload_id)
+        seen = int(last_event_id) if last_event_id and _EVENT_ID.fullmatch(last_event_id) else 0
+        if state.ended and seen >= _number(state.state):
+            return Response(status_code=204)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_events(parts, state, seen), media_type="text/event-stream", headers=headers)
 
     return router
 
 
-def _own(parts: Parts, caller: Principal, upload_id: str) -> UploadState:
-    """The upload, if it is the caller's tenant's and in a knowledge base where the caller has a role."""
-    state = parts.progress.find(upload_id)
-    if state is None or state.tenant != caller.tenant or caller.role_in(state.knowledge_base) is None:
-        raise Problem("upload-not-found", "There is no such upload, or it is older than a day.")
-    return state
+async def _own(parts: Parts, caller: Principal, upload_id: str) -> UploadState:
+    """The upload, if it is the caller's tenant's and in a knowledge base where the caller has a role.
+
+    One that another replica accepted a moment ago is waited for. So the answer that there is none takes its time for
+    every id that could be one, and tells nobody whether others have it.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + (parts.patience_s if _UUID.fullmatch(upload_id) else 0)
+    while True:
+        state = parts.progress.find(upload_id)
+        if state is not None and state.tenant == caller.tenant and caller.role_in(state.knowledge_base) is not None:
+            return state
+        left = deadline - loop.time()
+        if left <= 0 or parts.stopping():
+            raise Problem("upload-not-found", "There is no such upload, or it is older than a day.")
+        await parts.progress.changed(upload_id, state, left)
 
 
 async def wait_ended(parts: Parts, state: UploadState, timeout_s: float) -> UploadState:
@@ -79,7 +96,8 @@ async def _events(parts: Parts, state: UploadState, seen: int) -> AsyncIterator[
             return
         if loop.time() > deadline:
             late = "the deadline of this stream passed; the upload is still in the queue, ask for its state later"
-            yield _event(_number("failed"), "failed", {**_plain(state), "state": "failed", "reason": late})
+            # Without an id: who resumes gets what really became of it.
+            yield _event(None, "failed", {**_plain(state), "state": "failed", "reason": late})
             return
         if loop.time() - told > parts.heartbeat_s:
             told = loop.time()
@@ -92,8 +110,9 @@ def _number(state: str) -> int:
     return min(STATES.index(state), len(STATES) - 2) + 1
 
 
-def _event(number: int, name: str, data: dict[str, Any]) -> str:
-    return f"id: {number}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
+def _event(number: int | None, name: str, data: dict[str, Any]) -> str:
+    numbered = "" if number is None else f"id: {number}\n"
+    return f"{numbered}event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
 def _plain(state: UploadState) -> dict[str, Any]:

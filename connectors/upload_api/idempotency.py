@@ -86,7 +86,7 @@ class Turns:
         self._releasing: set[asyncio.Task[None]] = set()
 
     async def take(self, upload: Upload) -> UploadState | None:
-        """None: it is this process's turn. Else how the first request was answered, now or within key_patience_s.
+        """None: it is this process's turn. Else how the first request was answered, now or within patience_s.
 
         Raises Problem: 422 if the key belongs to another request, 409 while the same one is at work elsewhere, 503
         while Kafka does not let anyone know.
@@ -105,7 +105,7 @@ class Turns:
                 self._claimed_at[upload.upload_id] = started
                 return None
         known = await parts.keys.until(
-            upload.upload_id, parts.now_ms(), lambda now: self._open(now, same), parts.key_patience_s
+            upload.upload_id, parts.now_ms(), lambda now: self._open(now, same), parts.patience_s
         )
         if (answered := self._answered(upload, known, same)) is not None:
             return answered

@@ -119,7 +119,7 @@ class Parts:
     """Everything the routes need. stopping is true once the process was told to end.
 
     keys_ready is true once every Idempotency-Key that counts is known; key_required: an upload must have one;
-    key_timeout_s: longest wait until a claim of one is read back; key_patience_s: for another replica's answer.
+    key_timeout_s: longest wait until a claim of one is read back; patience_s: for what another replica has done.
     """
 
     sender: Sender
@@ -135,6 +135,6 @@ class Parts:
     keys_ready: Callable[[], bool] = lambda: True
     key_required: bool = False
     key_timeout_s: float = 10.0
-    key_patience_s: float = 2.0
+    patience_s: float = 2.0
     stream_limit_s: float = 900.0
     heartbeat_s: float = 10.0

@@ -390,5 +390,5 @@ def _groups(batch: Sequence[Inbound], most_bytes: int) -> Iterable[list[int]]:
 
 
 def timed_as(origin: Origin) -> str:
-    """The source in the metric: what a sender of events calls itself is no label, for it may use any number of names."""
+    """The source in the metric: what a sender calls itself is no label, for it may use any number of names."""
     return origin.source if origin.kind == "cdc" else f"{origin.kind}s"

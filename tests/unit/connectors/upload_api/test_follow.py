@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -38,7 +41,7 @@ async def events(world: World, upload_id: str, last: str | None = None) -> list[
     for block in answer.text.split("\n\n"):
         lines = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
         if "event" in lines:
-            found.append((lines["id"], lines["event"], json.loads(lines["data"])))
+            found.append((lines.get("id", ""), lines["event"], json.loads(lines["data"])))
     return found
 
 
@@ -86,10 +89,47 @@ async def test_a_state_that_comes_while_somebody_listens_is_told_at_once(world: 
 async def test_a_stream_without_news_ends_at_its_deadline_with_a_terminal_event(world: World) -> None:
     upload_id = await uploaded(world)
     number, name, data = (await events(world, upload_id))[-1]
-    assert (number, name) == ("5", "failed")
+    assert (number, name) == ("", "failed")  # no id: it is no state, and who resumes gets what became of it
     assert "still in the queue" in data["reason"]
     shown = (await world.client.get(f"/v1/uploads/{upload_id}", headers={"X-API-Key": ADMIN})).json()
     assert shown["state"] == "received"
+
+
+async def test_who_resumes_after_that_gets_the_real_end_and_who_has_it_is_told_to_stop(world: World) -> None:
+    upload_id = await uploaded(world)
+    assert (await events(world, upload_id))[-1][1] == "failed"
+    world.receipt(upload_id, ReceiptStage.INDEXED)
+    assert (await events(world, upload_id, last="1"))[-1][:2] == ("5", "searchable")
+    headers = {"X-API-Key": ADMIN, "Last-Event-ID": "5"}
+    ended = await world.client.get(f"/v1/uploads/{upload_id}/events", headers=headers)
+    assert (ended.status_code, ended.content) == (204, b"")
+
+
+@pytest.mark.parametrize("last", ["9" * 5000, "\u0663", "-1", "1.5", ""])
+async def test_an_id_that_is_none_of_ours_begins_at_the_beginning(world: World, last: str) -> None:
+    upload_id = await uploaded(world)
+    world.receipt(upload_id, ReceiptStage.INDEXED)
+    headers = [(b"X-API-Key", ADMIN.encode()), (b"Last-Event-ID", last.encode())]
+    answer = await world.client.get(f"/v1/uploads/{upload_id}/events", headers=headers)
+    assert (answer.status_code, "event: received" in answer.text) == (200, True)
+
+
+@pytest.mark.parametrize("path", ["", "/events"])
+async def test_an_upload_that_another_replica_just_accepted_is_waited_for(
+    world: World, tmp_path: Path, path: str
+) -> None:
+    upload_id = await uploaded(world)
+    world.receipt(upload_id, ReceiptStage.INDEXED)
+    async with upload_world(tmp_path / "replica") as replica:
+        asked = asyncio.create_task(replica.client.get(f"/v1/uploads/{upload_id}{path}", headers={"X-API-Key": ADMIN}))
+        while upload_id not in replica.progress._waiters:
+            assert not asked.done()
+            await asyncio.sleep(0.001)
+        replica.progress.take_upload(world.log.uploads[0], "uploads/0@0")
+        replica.progress.take_receipt(receipt(ReceiptStage.INDEXED, upload_id=upload_id))
+        answer = await asked
+        assert answer.status_code == 200
+        assert "received" in answer.text
 
 
 async def test_streams_end_when_the_process_is_told_to_stop(world: World) -> None:
@@ -98,12 +138,24 @@ async def test_streams_end_when_the_process_is_told_to_stop(world: World) -> Non
     assert [name for _, name, _ in await events(world, upload_id)] == ["received"]
 
 
+async def test_what_can_be_no_id_is_not_waited_for(world: World) -> None:
+    answer, took_s = await timed(world, "/v1/uploads/unknown", ADMIN)
+    assert (answer.status_code, took_s < 0.4) == (404, True)
+
+
+async def timed(world: World, path: str, key: str) -> tuple[httpx.Response, float]:
+    started = time.monotonic()
+    answer = await world.client.get(path, headers={"X-API-Key": key})
+    return answer, time.monotonic() - started
+
+
 @pytest.mark.parametrize("path", ["", "/events"])
 async def test_nobody_sees_the_uploads_of_others(world: World, path: str) -> None:
     upload_id = str((await world.upload(knowledge_base="private")).json()["upload_id"])
     for key in (OTHER, EDITOR):
-        answer = await world.client.get(f"/v1/uploads/{upload_id}{path}", headers={"X-API-Key": key})
-        unknown = await world.client.get(f"/v1/uploads/unknown{path}", headers={"X-API-Key": key})
+        answer, took_s = await timed(world, f"/v1/uploads/{upload_id}{path}", key)
+        unknown, took_unknown_s = await timed(world, f"/v1/uploads/{uuid.uuid4()}{path}", key)
+        assert min(took_s, took_unknown_s) >= 0.5  # both wait for what another replica may have accepted
         assert (answer.status_code, answer.json()["type"]) == (404, "/problems/upload-not-found")
         assert answer.json()["detail"] == unknown.json()["detail"]
 
@@ -111,9 +163,19 @@ async def test_nobody_sees_the_uploads_of_others(world: World, path: str) -> Non
 UPLOAD = Upload("u", "acme", "shop", "d", "d.txt", "txt", 1, "0", "b", received_ms=1)
 
 
-def receipt(stage: ReceiptStage, tenant: str = "acme", **more: Any) -> Receipt:
+def receipt(stage: ReceiptStage, tenant: str = "acme", upload_id: str = "u", **more: Any) -> Receipt:
     return Receipt(
-        tenant, "shop", "d", stage, "uploads/0@0", "v", "uploads", upload_id="u", receipt_ms=2, source_ms=1, **more
+        tenant,
+        "shop",
+        "d",
+        stage,
+        "uploads/0@0",
+        "v",
+        "uploads",
+        upload_id=upload_id,
+        receipt_ms=2,
+        source_ms=1,
+        **more,
     )
 
 

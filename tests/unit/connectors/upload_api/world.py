@@ -210,7 +210,7 @@ async def upload_world(
         keys_ready=lambda: reads,
         key_required=key_required,
         key_timeout_s=0.5,
-        key_patience_s=0.5,
+        patience_s=0.5,
         stream_limit_s=stream_limit_s,
         heartbeat_s=0.05,
     )
