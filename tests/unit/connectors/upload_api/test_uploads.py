@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from runtime.producer import DeliveryFailed
 from schemas.records import ReceiptStage
-from tests.unit.connectors.upload_api.world import ADMIN, EDITOR, QUERY, TEXT, VIEWER, World, upload_world
+from tests.unit.connectors.upload_api.world import ADMIN, EDITOR, OTHER, QUERY, TEXT, VIEWER, World, upload_world
 
 PROGRAM = b"MZ\x90\x00" + bytes(range(256)) * 20
 
@@ -129,6 +129,30 @@ async def test_an_archive_is_refused(world: World) -> None:
         archive.writestr("report.txt", "text")
     problem(await world.upload(packed.getvalue(), "report.docx"), 415, "unsupported-media-type")
     nothing_happened(world)
+
+
+@pytest.mark.parametrize("kind", ["application/vnd.oasis.opendocument.text", "application/epub+zip", None])
+async def test_containers_of_other_kinds_are_refused_whatever_they_are_called(world: World, kind: str | None) -> None:
+    """An ODT, an EPUB, an archive within an archive: nothing unpacks them, so nothing has to count what comes out."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        if kind is not None:
+            archive.writestr("mimetype", kind)
+        archive.writestr("content.xml" if kind else "inner.zip", b"PK\x03\x04" + b"0" * 1000)
+    for name in ("report.docx", "report.odt", "report.epub", "report.txt"):
+        problem(await world.upload(packed.getvalue(), name), 415, "unsupported-media-type")
+    nothing_happened(world)
+
+
+async def test_nobody_learns_that_another_tenant_has_the_same_bytes(world: World) -> None:
+    ours = await world.upload()
+    theirs = await world.upload(key=OTHER)
+    again = await world.upload()
+    assert {answer.status_code for answer in (ours, theirs, again)} == {202}
+    assert ours.json().keys() == theirs.json().keys() == again.json().keys()
+    assert len({answer.json()["upload_id"] for answer in (ours, theirs, again)}) == 3
+    assert sorted(path.relative_to(world.folder / "blobs").parts[0] for path in world.blobs) == ["acme", "other"]
+    assert {upload.blob.split("/")[0] for upload in world.log.uploads} == {"blob:acme", "blob:other"}
 
 
 async def test_an_empty_file_is_refused(world: World) -> None:
