@@ -97,7 +97,7 @@ class Uploader:
         return Outcome(sent.path, "late", sent.document_id, sent.upload_id, sent.position, reason)
 
     def _post(self, path: Path, key: str) -> httpx.Response:
-        for attempt in stamina.retry_context(on=ApiUnavailable, attempts=8, timeout=60.0, wait_max=5.0):
+        for attempt in stamina.retry_context(on=ApiUnavailable, attempts=None, timeout=60.0, wait_max=5.0):
             with attempt, path.open("rb") as content:
                 try:
                     answer = self._client.post(
