@@ -18,7 +18,7 @@ from query_api.service import QueryService
 from runtime.identity.callers import Tokens
 from runtime.metrics import Metrics
 from runtime.settings import Web
-from runtime.web import audit, docs_page, health, identity, limits, problems
+from runtime.web import audit, docs_page, health, identity, limits, openapi, problems
 from runtime.web.limits import RateLimits
 from runtime.web.requests import RequestMiddleware
 from runtime.web.strings import WellFormedStrings
@@ -74,6 +74,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(further_routes.router(deps.service, deps.progress, deps.ratings, deps.now_ms))
     app.include_router(health.router(deps.checks, deps.metrics.registry, version=deps.version))
     problems.install(app)
+    openapi.install(app)
     identity.install(app, deps.keys, deps.now_ms, deps.tokens)
     audit.install(app, deps.log, deps.now_ms)
     limits.install(app, deps.limits, reads=routes.READS | further_routes.READS)

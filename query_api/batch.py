@@ -22,13 +22,20 @@ MOST_QUESTIONS = 50
 AT_ONCE = 4
 """Of one batch: searches take turns by tenant anyway, and an answering model has limits of its own."""
 
-_ITEM: JsonDict = {"items": {"$ref": "#/components/schemas/SearchRequest"}}
+_ITEM: JsonDict = {
+    "items": {
+        "anyOf": [
+            {"$ref": "#/components/schemas/SearchRequest"},
+            {"description": "Whatever is none gets its own 422 among the results."},
+        ]
+    }
+}
 
 
 class BatchRequest(BaseModel):
     """Questions, each as in `POST /v1/query`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     queries: list[Any] = Field(min_length=1, max_length=MOST_QUESTIONS, json_schema_extra=_ITEM)
 

@@ -28,10 +28,10 @@ _AGAIN = {"Retry-After": "5"}
 class FeedbackRequest(BaseModel):
     """A rating; the same answer rated again by the same caller replaces the earlier one."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-    answer_id: UUID = Field(description="`answer_id` of a `POST /v1/query`.")
-    rating: int = Field(ge=1, le=BEST, description="1: useless, 5: just right.", strict=True)
+    answer_id: UUID = Field(description="`answer_id` of a `POST /v1/query`.", strict=False)
+    rating: int = Field(ge=1, le=BEST, description="1: useless, 5: just right.")
     comment: Annotated[str, StringConstraints(max_length=LONGEST_COMMENT)] | None = None
 
 

@@ -14,7 +14,8 @@ MOST_NEIGHBOURS = 3
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    # Strict: `false` is no number, and "5" none either; a caller who means them has made a mistake.
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class SearchRequest(_Request):

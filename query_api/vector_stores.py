@@ -22,7 +22,7 @@ _COMPARISONS = ("eq", "ne", "gt", "gte", "lt", "lte", "in", "nin")
 class RankingOptions(BaseModel):
     """ranker `none`: no model orders the hits anew; any other: if one is configured here."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     ranker: Literal["none", "auto", "default-2024-11-15"] | None = None
     score_threshold: float | None = Field(None, ge=0, le=1, description="Hits with a lower score are left out.")
@@ -31,7 +31,7 @@ class RankingOptions(BaseModel):
 class VectorStoreSearch(BaseModel):
     """A search as OpenAI's client sends it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     query: str | Annotated[list[str], Field(min_length=1, max_length=1)] = Field(
         description="A list holds one: ask several in several requests."

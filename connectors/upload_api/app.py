@@ -15,7 +15,7 @@ from connectors.upload_api.ports import Parts
 from connectors.upload_api.receive import MAX_FIELD_BYTES, MAX_FIELDS, too_large
 from runtime.identity.callers import Tokens
 from runtime.settings import Web
-from runtime.web import audit, docs_page, health, identity, limits, problems
+from runtime.web import audit, docs_page, health, identity, limits, openapi, problems
 from runtime.web.health import Check
 from runtime.web.identity import Keys
 from runtime.web.limits import RateLimits
@@ -63,6 +63,7 @@ def create_app(
         redoc_url=None,
     )
     problems.install(app)
+    openapi.install(app)
     identity.install(app, keys, parts.now_ms, tokens)
     audit.install(app, log, parts.now_ms)
     limits.install(app, rates)
