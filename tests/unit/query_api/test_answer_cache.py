@@ -361,7 +361,8 @@ async def test_headers_that_decide_nothing_neither_alter_nor_split_an_entry() ->
     plain = (await parts.client.post("/v1/query", json={"query": "how long is leave?"})).json()
 
     assert (odd["cached"], plain["cached"]) == (False, True)
-    assert {**odd, "cached": None, "took_ms": 0} == {**plain, "cached": None, "took_ms": 0}
+    differing = dict.fromkeys(("answer_id", "cached", "took_ms"))
+    assert {**odd, **differing} == {**plain, **differing}
     assert "evil" not in str(plain)
 
 
