@@ -105,20 +105,32 @@ class RevokedResponse(BaseModel):
     replaced_by: list[str]
 
 
+AbsentAccess = Literal["everyone", "nobody"]
+Filterable = Annotated[
+    list[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]] | None,
+    Field(max_length=100, description="Metadata that searches may filter on; null: whatever documents bring."),
+]
+BasePolicy = Annotated[dict[str, Any], Field(description="What is done with personal data.")]
+
+
 class BaseSettings(_Request):
-    """What a knowledge base is like; said whole. absent_access: who reads documents without an access list."""
+    """What a knowledge base is like, said whole: no field may be left out, for that would open or unmask it.
 
-    absent_access: Literal["everyone", "nobody"] = "everyone"
-    filterable: list[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]] | None = Field(
-        None, max_length=100, description="Metadata that searches may filter on; null: whatever documents bring."
-    )
-    policy: dict[str, Any] = Field({}, description="What is done with personal data.")
+    absent_access: who reads documents without an access list.
+    """
+
+    absent_access: AbsentAccess
+    filterable: Filterable
+    policy: BasePolicy
 
 
-class BaseRequest(BaseSettings):
+class BaseRequest(_Request):
     """A knowledge base to make."""
 
     name: str = Field(max_length=100)
+    absent_access: AbsentAccess = "everyone"
+    filterable: Filterable = None
+    policy: BasePolicy = {}
 
 
 class BaseBody(BaseModel):

@@ -158,7 +158,7 @@ def _add_bases(routes: APIRouter, people: People) -> None:
 
     @routes.put("/knowledge-bases/{name}", summary="Say anew what a knowledge base is like")
     async def change(name: BaseName, body: BaseSettings, caller: Changer) -> BaseBody:
-        """What is left out of the body is as it is by default."""
+        """Every field is asked for: one that was left out would fall back, and open what is closed."""
         made = await _done(lambda: changes.change_base(caller, _base(caller.tenant, name, body)))
         return base_body(made, caller.role_in(name))
 
@@ -186,7 +186,7 @@ def _add_roles(routes: APIRouter, changes: AccessChanges) -> None:
         audit.note(who=who)
 
 
-def _base(tenant: str, name: str, said: BaseSettings) -> KnowledgeBase:
+def _base(tenant: str, name: str, said: BaseSettings | BaseRequest) -> KnowledgeBase:
     """Raises Problem 422 for a policy that is none."""
     try:
         policy = Policy.from_json(said.policy)

@@ -36,6 +36,7 @@ COMMANDS: dict[str, _Command] = {
     "topics": _Command("runtime.commands", "topics_app", "Make topics as the files say."),
     "schemas": _Command("runtime.commands", "schemas_app", "Check and register schemas."),
     "config": _Command("runtime.config_commands", "config", "Show settings and where they come from."),
+    "access": _Command("runtime.access_commands", "app", "Users, API keys, knowledge bases, roles."),
     "audit": _Command("runtime.audit_commands", "app", "Who did what: export."),
     "dlq": _Command("streams.dlq.commands", "app", "Dead letters: list, show, redrive, drop."),
     "generation": _Command("streams.commands", "generation", "Generations of the index."),
@@ -51,7 +52,8 @@ _SPOKEN = frozenset(
     {
         *("BrokerUnavailable", "DeliveryFailed", "RegistryUnavailable", "NotRegistered", "IncompatibleSchema"),
         *("EmbeddingMisconfigured", "EmbeddingUnavailable", "WeaviateUnavailable", "NoLiveGeneration", "WrongModel"),
-        *("LocalStackError", "StartError", "BlobUnavailable", "RebuildRefused", "NotBeside", "AuditUnavailable"),
+        *("LocalStackError", "StartError", "BlobUnavailable", "RebuildRefused", "NotBeside"),
+        *("AuditUnavailable", "NotReadBack"),
     }
 )
 """Errors of ours whose text is for people: by name, so that no command loads another package for them."""

@@ -27,6 +27,7 @@ from tests.unit.query_api.fakes import Parts, api_key, app_around, people_of
 from tests.unit.runtime.identity.test_callers import PASSWORD, QUICK, Clock
 
 RULES = ClaimRules("tenant", "groups", "scope", "roles", {}, {}, frozenset())
+SETTINGS = {"absent_access": "nobody", "filterable": None, "policy": {}}
 LIFE = SessionLife(3600, 28_800, 86_400)
 
 
@@ -181,10 +182,17 @@ async def test_a_key_is_made_used_rotated_and_revoked(site: Site) -> None:
         ("boss", "POST /v1/knowledge-bases", {"name": "a b"}, (422, "validation-failed")),
         ("boss", "POST /v1/knowledge-bases", {"name": "n", "policy": {"mask": ["soul"]}}, (422, "validation-failed")),
         ("boss", "POST /v1/knowledge-bases", {"name": "n", "filterable": ["a-b"]}, (422, "validation-failed")),
-        ("ann", "PUT /v1/knowledge-bases/kb", {}, (403, "forbidden")),
-        ("kay", "PUT /v1/knowledge-bases/secret", {}, (404, "knowledge-base-not-found")),
-        ("tw_stranger", "PUT /v1/knowledge-bases/kb", {}, (404, "knowledge-base-not-found")),
+        ("ann", "PUT /v1/knowledge-bases/kb", SETTINGS, (403, "forbidden")),
+        ("kay", "PUT /v1/knowledge-bases/secret", SETTINGS, (404, "knowledge-base-not-found")),
+        ("tw_stranger", "PUT /v1/knowledge-bases/kb", SETTINGS, (404, "knowledge-base-not-found")),
         ("tw_stranger", "GET /v1/knowledge-bases/kb", None, (404, "knowledge-base-not-found")),
+        ("kay", "PUT /v1/knowledge-bases/kb", {"filterable": None, "policy": {}}, (422, "validation-failed")),
+        (
+            "kay",
+            "PUT /v1/knowledge-bases/kb",
+            {"absent_access": "nobody", "filterable": None},
+            (422, "validation-failed"),
+        ),
         ("ann", "GET /v1/knowledge-bases/kb/roles", None, (403, "forbidden")),
         ("ann", "PUT /v1/knowledge-bases/kb/roles/ann", {"role": "admin"}, (403, "forbidden")),
         ("kay", "PUT /v1/knowledge-bases/*/roles/kay", {"role": "admin"}, (404, "knowledge-base-not-found")),
@@ -214,7 +222,7 @@ async def test_a_knowledge_base_is_made_seen_by_whom_it_concerns_and_changed(sit
     of_ann = (await site.ask("ann", "GET", "/v1/knowledge-bases")).json()["knowledge_bases"]
     assert [(item["name"], item["role"]) for item in of_ann] == [("kb", "editor")]
 
-    changed = await site.ask("kay", "PUT", "/v1/knowledge-bases/kb", {"absent_access": "nobody"})
+    changed = await site.ask("kay", "PUT", "/v1/knowledge-bases/kb", SETTINGS)
     assert changed.json()["absent_access"] == "nobody"
     assert site.replica.base("acme", "kb") == KnowledgeBase("acme", "kb", "nobody")
 
