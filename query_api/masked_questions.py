@@ -18,6 +18,9 @@ from runtime.privacy.policy import Policy
 from runtime.web.problems import Problem
 
 _NEVER_MASKED = ("source", "document")
+_LONGEST_VALUE = 320
+"""Characters of a filter's value that are looked through: an address has no more (RFC 5321)."""
+
 _SEVERAL = {"eq": "in", "ne": "nin", "in": "in", "nin": "nin"}
 
 
@@ -50,6 +53,15 @@ class AsStored:
 
     masker: Masker | None
     policies: Sequence[Policy]
+
+    @property
+    def masks(self) -> bool:
+        """False: question and filter stay as they are."""
+        return self.masker is not None
+
+    def asked(self, text: str, given: Filter | None) -> tuple[str, Filter | None]:
+        """Question and filter, both as the documents are spelt."""
+        return self.question(text), self.filter(given)
 
     def question(self, text: str) -> str:
         """The question as the documents are spelt.
@@ -86,7 +98,7 @@ class AsStored:
         values = given.value if isinstance(given.value, tuple) else (given.value,)
         spelt = dict.fromkeys(values)
         for value in values:
-            for policy in self.policies:
+            for policy in self.policies if len(str(value)) <= _LONGEST_VALUE else ():
                 spelt[masker.masked(str(value), policy.mask, policy.region).text] = None
         if len(spelt) == len(values):
             return given

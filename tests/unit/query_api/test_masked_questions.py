@@ -56,6 +56,7 @@ def test_a_question_over_bases_that_mask_differently_should_hold_what_each_of_th
         (Comparison("f_n_year", "number", "eq", 4111111111111111.0), None),
         (Comparison("document", "text", "in", (ANN,)), None),
         (Comparison("source", "text", "eq", ANN), None),
+        (Comparison("f_s_by", "text", "eq", f"{ANN} {'x' * 320}"), None),
     ],
 )
 def test_a_filter_should_compare_with_every_spelling(given: Filter, expected: Filter | None) -> None:
