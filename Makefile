@@ -36,7 +36,7 @@ check: $(STAMP) ## The fast part: format, lint, types, import rules, unit tests 
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && echo "ruff: clean"
 	@$(BIN)/mypy --no-error-summary && echo "mypy: clean"
 	@$(BIN)/lint-imports --no-logo | tail -n 3
-	@$(BIN)/pytest -q -m "not real and not slow" tests/unit tests/property tests/simulation tests/mutation tests/house
+	@$(BIN)/pytest -q -m "not real and not slow" tests/unit tests/property tests/simulation tests/mutation tests/security tests/house
 
 .PHONY: test
 test: setup ## Every test, real servers included

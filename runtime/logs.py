@@ -61,7 +61,8 @@ def configure(level: str, stream: TextIO | None = None) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
+                # Names come from callers: as escapes none can end a line or steer a terminal (C1, U+2028, bidi).
+                structlog.processors.JSONRenderer(ensure_ascii=True, default=str),
             ],
         )
     )

@@ -96,25 +96,30 @@ class Version:
         )
 
 
+def _connected(server: WeaviateServer) -> weaviate.WeaviateClient:
+    http, (host, _, port) = urlsplit(server.url), server.grpc.rpartition(":")
+    client = weaviate.WeaviateClient(
+        ConnectionParams.from_params(
+            http_host=http.hostname or "",
+            http_port=http.port or 80,
+            http_secure=False,
+            grpc_host=host,
+            grpc_port=int(port),
+            grpc_secure=False,
+        ),
+        auth_client_secret=Auth.api_key(server.key),
+        additional_config=AdditionalConfig(trust_env=False),
+        skip_init_checks=True,
+    )
+    client.connect()
+    return client
+
+
 class IndexWriter:
     """A generation of its own on a server, live under an alias of its own."""
 
     def __init__(self, server: WeaviateServer, *, keys: Mapping[str, str], tenants: Sequence[str]) -> None:
-        http, (host, _, port) = urlsplit(server.url), server.grpc.rpartition(":")
-        self._client = weaviate.WeaviateClient(
-            ConnectionParams.from_params(
-                http_host=http.hostname or "",
-                http_port=http.port or 80,
-                http_secure=False,
-                grpc_host=host,
-                grpc_port=int(port),
-                grpc_secure=False,
-            ),
-            auth_client_secret=Auth.api_key(server.key),
-            additional_config=AdditionalConfig(trust_env=False),
-            skip_init_checks=True,
-        )
-        self._client.connect()
+        self._client = _connected(server)
         self.alias = f"Test{uuid.uuid4().hex}"
         self.generation = Generation(MODEL, DIMENSION, "test", salt=self.alias)
         properties = (*CHUNK_PROPERTIES, *(metadata_definition(key, kind) for key, kind in keys.items()))
@@ -126,6 +131,18 @@ class IndexWriter:
         self._client.alias.create(alias_name=self.alias, target_collection=self.generation.chunks)
         for name in (self.generation.chunks, self.generation.manifests):
             self._client.collections.use(name).tenants.create([Tenant(name=tenant) for tenant in tenants])
+
+    @classmethod
+    def joined(cls, server: WeaviateServer, alias: str) -> IndexWriter:
+        """Another writer to what the writer with this alias made."""
+        writer = cls.__new__(cls)
+        writer._client = _connected(server)
+        writer.alias, writer.generation = alias, Generation(MODEL, DIMENSION, "test", salt=alias)
+        return writer
+
+    def hand_over(self, other: IndexWriter) -> None:
+        """The alias points to the other's generation from now on."""
+        self._client.alias.update(alias_name=self.alias, new_target_collection=other.generation.chunks)
 
     def close(self) -> None:
         """Remove everything again."""
