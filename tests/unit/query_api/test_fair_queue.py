@@ -51,6 +51,20 @@ def test_places_are_never_overbooked_nor_idle_while_somebody_waits(steps: list[t
         assert turns.under_way == 3 or turns.waiting == 0
 
 
+def test_among_equals_the_one_served_longest_ago_is_next() -> None:
+    turns: Turns[str] = Turns(1, most_waiting=10)
+    turns.come("x", "x1")
+    for waiter in ("a1", "a2", "a3", "b1", "c1", "b2"):
+        assert not turns.come(waiter[0], waiter)
+
+    served, holder = [], "x"
+    while (following := turns.leave(holder)) is not None:
+        served.append(following)
+        holder = following[0]
+
+    assert served == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+
 def p95_of_quiet(places: int, loud_per_s: float, *, seconds: float = 60.0, fair: bool = True) -> float:
     """p95 of a tenant's searches (10 a second, in bursts of two) beside one with loud_per_s, by a simulated clock.
 
