@@ -13,10 +13,10 @@ from query_api import access_routes, further_routes, routes
 from query_api.errors import KINDS, problem_of
 from query_api.feedback import Ratings
 from query_api.lookups import Lookups
-from query_api.progress import Progress
 from query_api.service import QueryService
 from runtime.identity.callers import Tokens
 from runtime.metrics import Metrics
+from runtime.progress import Progress
 from runtime.settings import Web
 from runtime.web import audit, docs_page, health, identity, limits, openapi, problems
 from runtime.web.limits import RateLimits

@@ -25,7 +25,6 @@ from query_api.checks import checks
 from query_api.circuits import Circuits, SparedAnswerer, SparedReranker
 from query_api.fair_queue import FairQueue
 from query_api.feedback import Ratings
-from query_api.freshness import Freshness
 from query_api.lookups import Lookups
 from query_api.masked_questions import QuestionMasking
 from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
@@ -42,6 +41,7 @@ from runtime.audit import AuditLog
 from runtime.clock import now_ms
 from runtime.directory import Directory, demo_keys
 from runtime.embedding.select import embedder_of
+from runtime.freshness import Freshness
 from runtime.identity.build import logins, token_callers
 from runtime.identity.signing import signing_of
 from runtime.metrics import Metrics, metrics

@@ -14,10 +14,10 @@ from query_api.batch import BatchRequest, BatchResponse, answered
 from query_api.bodies import query_response
 from query_api.feedback import FeedbackRequest, FeedbackResponse, Ratings
 from query_api.models import QueryResponse, SearchRequest
-from query_api.progress import Progress
 from query_api.service import QueryService
 from query_api.vector_stores import ResultsPage, VectorStoreSearch, as_page, as_search
 from runtime.access import Principal
+from runtime.progress import Progress
 from runtime.web import limits
 from runtime.web.identity import require
 

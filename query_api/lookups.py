@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from query_api.ports import Criteria, Index, Live
-from query_api.progress import Progress
 from query_api.rights import Rights
 from query_api.visibility import readable
+from runtime.progress import Progress
 from runtime.web.problems import Problem
 from schemas.index.manifest import Manifest, Span, barrier_document, newest
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,6 +10,8 @@ from schemas.records import MetadataValue
 
 LONGEST_WAIT_MS = 30_000
 MOST_NAMES = 100
+MOST_POSITIONS = 1000
+"""As many as one request can publish documents."""
 MOST_NEIGHBOURS = 3
 
 
@@ -50,7 +52,7 @@ class SearchRequest(_Request):
     )
     distinct: bool = Field(False, description="Show a text once, also where several documents hold it.")
     explain: bool = Field(False, description="Tell the parts of each score: `keyword`, `vector`, `fused`, `rerank`.")
-    min_position: str | list[str] | None = Field(
+    min_position: str | Annotated[list[str], Field(max_length=MOST_POSITIONS)] | None = Field(
         None, description="Positions of accepted writes (`topic/partition@offset`) that the index must have reached."
     )
     wait_ms: int = Field(0, ge=0, le=LONGEST_WAIT_MS, description="How long to wait for `min_position`.")

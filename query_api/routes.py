@@ -19,10 +19,10 @@ from query_api.models import (
     SearchResponse,
     StatsResponse,
 )
-from query_api.progress import Progress
 from query_api.service import QueryService, Searched
 from query_api.streaming import told
 from runtime.access import Principal
+from runtime.progress import Progress
 from runtime.web.event_stream import EventStream, wants_events
 from runtime.web.identity import require
 from schemas.records import split_document_key

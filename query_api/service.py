@@ -195,10 +195,12 @@ class QueryService:
 
     async def _search(self, caller: Principal, request: SearchRequest, started: float) -> Searched:
         query = checked_query(request, self._settings)
-        rights = self.rights(caller, request.knowledge_bases)
+        self.rights(caller, request.knowledge_bases)  # a base that may not be read is told at once
         if request.min_position is not None:
-            await wait_for(self._freshness, request.min_position, request.wait_ms)
+            await wait_for(self._freshness, caller.tenant, request.min_position, request.wait_ms)
         async with self._queue.place(caller.tenant):
+            # What the knowledge bases are now counts, not what they were before the waits.
+            rights = self.rights(caller, request.knowledge_bases)
             return await self._found(caller, request, rights, query, started)
 
     async def _found(

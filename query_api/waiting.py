@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from query_api.progress import Accepted, Progress
+from runtime.progress import Accepted, Progress
 from runtime.web.problems import FieldError, Problem
 
 
@@ -30,14 +30,31 @@ class Waits(Protocol):
         ...
 
 
-async def wait_for(freshness: Waits, wanted: str | list[str], wait_ms: int) -> None:
-    """Return once every position has ended. Raises Problem 422 (no position), 409 (not in time), 503 (unknowable)."""
+async def wait_for(freshness: Waits, tenant: str, wanted: str | list[str], wait_ms: int) -> None:
+    """Return once the index holds every position, or something newer.
+
+    Raises Problem 422 (no position), 409 (not in time; or parked, so that it would be missed in silence), 503
+    (unknowable). Why an input was parked is told to its own tenant.
+    """
     try:
         positions = [Accepted.parse(text) for text in ([wanted] if isinstance(wanted, str) else wanted)]
     except ValueError as error:
         wrong = FieldError("min_position", str(error), "send the `position` that the write was answered with")
         raise Problem("validation-failed", f"min_position {error}.", errors=[wrong]) from error
     missing = await freshness.wait(positions, wait_ms / 1000)
+    parked = [
+        {"position": str(position), "reason": reason}
+        for position in positions
+        if (reason := freshness.progress.failed(tenant, position)) is not None
+    ]
+    if parked:
+        first = parked[0]
+        raise Problem(
+            "write-failed",
+            f"{first['position']} was not indexed: {first['reason']}. Leave it out to search without it.",
+            headers={"Retry-After": "60"},
+            extra={"failed": parked},
+        )
     if not missing:
         return
     if not freshness.connected:

@@ -69,6 +69,9 @@ KINDS: Mapping[str, Kind] = {
     "not-yet-indexed": Kind(
         409, "The index has not come that far", "Try again after `Retry-After` seconds, or raise `wait_ms`."
     ),
+    "write-failed": Kind(
+        409, "A write that was to be searched was not indexed", "Correct what the reason names, and send it again."
+    ),
     "length-required": Kind(411, "The length of the body must be given", "Send `Content-Length`."),
     "too-large": Kind(413, "The body is too large", "Send less at once."),
     "unsupported-media-type": Kind(415, "The content type is not supported", "Send one that the detail names."),

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from connectors.definitions import write_definition
-from query_api.freshness import Freshness
-from query_api.progress import Accepted
 from runtime.access import ApiKey, KnowledgeBase, digest
 from runtime.access_entries import KeyRevoked
 from runtime.directory import Directory
+from runtime.freshness import Freshness
 from runtime.producer import ConfirmedProducer, Outgoing
+from runtime.progress import Accepted
 from runtime.topics import Topics
 from schemas.catalog import avro_schema, topics
 from schemas.codec import Codec

@@ -17,24 +17,18 @@ from io import StringIO
 
 import pytest
 import structlog
-from prometheus_client import CollectorRegistry
 
-from query_api.answer_cache import AnswerCache
 from query_api.answer_store import MemoryStore
 from query_api.answers import Answer, at_once
-from query_api.masked_questions import QuestionMasking
 from query_api.models import SearchRequest
 from query_api.ports import Ask, Candidate, Criteria, Live
-from query_api.retrieval import Retrieval
-from query_api.service import QueryService
 from query_api.visibility import Hit
 from runtime import logs
 from runtime.access import KnowledgeBase, Principal
-from runtime.metrics import declare
 from runtime.settings import QueryApi
 from schemas.index.manifest import Manifest
 from tests.unit.query_api.fake_index import LIVE, FakeEmbedder, manifest
-from tests.unit.query_api.fakes import FakeDirectory, FakeFreshness
+from tests.unit.query_api.fakes import FakeDirectory, app_around
 
 EDITS = 1000
 LIMIT = 3
@@ -204,18 +198,14 @@ class World:
         self.random = random.Random(seed)
         self.corpus = Corpus()
         self.generator = Generator()
-        metrics = declare(CollectorRegistry())
-        self.service = QueryService(
-            index=CorpusIndex(self.corpus),
-            retrieval=Retrieval(CorpusIndex(self.corpus), FakeEmbedder()),
+        self.service = app_around(
+            CorpusIndex(self.corpus),
+            FakeEmbedder(),
             answerer=self.generator,
-            cache=AnswerCache(store, metrics.cache_requests),
-            bases=FakeDirectory(held=[KnowledgeBase("acme", "kb"), KnowledgeBase("globex", "kb")]),
-            freshness=FakeFreshness(),
+            store=store,
+            directory=FakeDirectory(held=[KnowledgeBase("acme", "kb"), KnowledgeBase("globex", "kb")]),
             settings=QueryApi(per_document=0),
-            metrics=metrics,
-            masking=QuestionMasking(None),
-        )
+        ).service
         for tenant in ("acme", "globex"):
             for number in range(20):
                 self.corpus.put(f"{tenant}/kb/d{number}", [self.paragraph(TOPICS)], self.access(), self.random)

@@ -20,7 +20,6 @@ from query_api.feedback import Ratings
 from query_api.lookups import Lookups
 from query_api.masked_questions import QuestionMasking
 from query_api.ports import Index, QueryEmbedder
-from query_api.progress import Accepted, Progress
 from query_api.reranking import Reranker
 from query_api.retrieval import Retrieval
 from query_api.service import QueryService
@@ -30,6 +29,7 @@ from runtime.identity.callers import Tokens
 from runtime.identity.logins import Logins
 from runtime.metrics import Metrics, declare
 from runtime.producer import Delivery, DeliveryFailed, Outgoing
+from runtime.progress import Accepted, Progress
 from runtime.settings import Limits, QueryApi
 from runtime.web.health import Check
 from runtime.web.limits import RateLimits
@@ -110,6 +110,7 @@ class Parts:
     """What an app was made of, for tests to look at."""
 
     app: FastAPI
+    service: QueryService
     directory: FakeDirectory
     freshness: FakeFreshness
     metrics: Metrics
@@ -142,6 +143,7 @@ def app_around(
     reranker: Reranker | None = None,
     store: AnswerStore | None = None,
     directory: FakeDirectory | None = None,
+    freshness: FakeFreshness | None = None,
     settings: QueryApi | None = None,
     checks: Sequence[Check] = (),
     clock: Callable[[], float] | None = None,
@@ -155,8 +157,8 @@ def app_around(
 ) -> Parts:
     """An app over these ports, and a client that holds the key `tw_admin`."""
     directory = directory or FakeDirectory()
-    freshness = FakeFreshness()
     metrics, audit, log = declare(CollectorRegistry()), FakeAudit(), FakeLog()
+    freshness = freshness or FakeFreshness()
     timing = {} if clock is None else {"clock": clock}
     service = QueryService(
         index=index,
@@ -196,4 +198,4 @@ def app_around(
         base_url="http://test",
         headers={"Authorization": "Bearer tw_admin"},
     )
-    return Parts(app, directory, freshness, metrics, audit, log, client)
+    return Parts(app, service, directory, freshness, metrics, audit, log, client)

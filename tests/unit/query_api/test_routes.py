@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 
@@ -17,10 +18,11 @@ from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, N
 from query_api.visibility import Hit
 from runtime import logs
 from runtime.access import KnowledgeBase
+from runtime.progress import Accepted
 from runtime.settings import QueryApi
 from schemas.records import Receipt, ReceiptStage
 from tests.unit.query_api.fake_index import FakeEmbedder, FakeIndex, candidate, manifest
-from tests.unit.query_api.fakes import FakeDirectory, Parts, api_key, app_around
+from tests.unit.query_api.fakes import FakeDirectory, FakeFreshness, Parts, api_key, app_around
 
 DOC = "acme/handbook/leave"
 TEXT = "Parental leave lasts forty weeks."
@@ -233,6 +235,44 @@ async def test_a_search_waits_for_a_position_or_says_how_far_behind_the_index_is
     assert behind.json()["type"] == "/problems/not-yet-indexed"
     assert behind.json()["behind"] == [{"position": "uploads/0@9", "reached": "uploads/0@4", "records": 5}]
     assert parts.freshness.asked == [0.5, 0.0]
+
+
+async def test_a_write_that_was_parked_is_no_silent_miss() -> None:
+    parts = with_one_hit()
+    parked = replace(ended(4), stage=ReceiptStage.FAILED, reason="encrypted")
+    parts.freshness.progress.take(parked)
+    parts.freshness.progress.take(replace(parked, tenant="globex", accepted="uploads/0@5"))
+    body = {"query": "q", "min_position": ["uploads/0@4", "uploads/0@5"]}
+
+    answered = await parts.client.post("/v1/search", json=body)
+    parts.freshness.progress.take(ended(4))
+    redriven = await parts.client.post("/v1/search", json=body)
+
+    assert (answered.status_code, answered.json()["type"]) == (409, "/problems/write-failed")
+    assert answered.headers["Retry-After"]
+    assert answered.json()["failed"] == [{"position": "uploads/0@4", "reason": "encrypted"}]
+    assert redriven.status_code == 200, "what another tenant failed with is nobody else's business"
+
+
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/query"])
+async def test_rights_are_those_after_the_wait(path: str) -> None:
+    directory = FakeDirectory()
+
+    class Waiting(FakeFreshness):
+        async def wait(self, positions: Sequence[Accepted], timeout_s: float) -> list[Accepted]:
+            meanwhile()
+            return []
+
+    def meanwhile() -> None:
+        directory.held = [KnowledgeBase("acme", "handbook", absent_access="nobody")]
+
+    parts = with_one_hit(directory=directory, freshness=Waiting())
+    body = {"query": "q", "min_position": "uploads/0@4", "wait_ms": 500}
+    reader = {"Authorization": "Bearer tw_reader"}
+    before = (await parts.client.post(path, json={"query": "q"}, headers=reader)).json()
+    after = (await parts.client.post(path, json=body, headers=reader)).json()
+
+    assert (len(before["hits"]), len(after["hits"])) == (1, 0)
 
 
 async def test_without_kafka_a_position_is_unknowable_and_said_to_be() -> None:

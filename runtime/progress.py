@@ -1,6 +1,7 @@
 """Which accepted inputs have come to an end, and how fast: what receipts say, in little memory. Pure but for a lock.
 
-Before it: `freshness.py` (which reads the topic). After it: `min_position`, and the freshness in `/v1/stats`.
+Before it: `freshness.py` (which reads the topic), `passed.py` (what was before that). After it: `min_position`,
+`?wait=searchable`, and the freshness in `/v1/stats`.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import re
 import threading
 from bisect import bisect_right
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from schemas.records import Receipt, ReceiptStage
 
 _POSITION = re.compile(r"([A-Za-z0-9._-]{1,249})/(\d{1,6})@(\d{1,18})")
 _MOST_RUNS = 10_000
+_MOST_FAILURES = 10_000
 _SAMPLES = 1000
 
 
@@ -39,7 +41,10 @@ class Accepted:
 
 
 class Runs:
-    """A dense set of whole numbers, kept as runs [first, last]. At 10,000 runs the oldest gap is forgotten."""
+    """A dense set of whole numbers, kept as runs [first, last].
+
+    At 10,000 runs the lowest one is forgotten, but for one that begins at 0: what is said to be in the set is in it.
+    """
 
     def __init__(self) -> None:
         self._firsts: list[int] = []
@@ -63,7 +68,16 @@ class Runs:
             self._firsts.insert(at, number)
             self._lasts.insert(at, number)
             if len(self._firsts) > _MOST_RUNS:
-                del self._firsts[1], self._lasts[0]
+                lowest = 1 if self._firsts[0] == 0 else 0
+                del self._firsts[lowest], self._lasts[lowest]
+
+    def add_below(self, number: int) -> None:
+        """Put all numbers from 0 up to this one, itself left out, in."""
+        if number < 1:
+            return
+        at = bisect_right(self._firsts, number)
+        last = max(number - 1, self._lasts[at - 1] if at else 0)
+        self._firsts[:at], self._lasts[:at] = [0], [last]
 
     def __contains__(self, number: int) -> bool:
         at = bisect_right(self._firsts, number)
@@ -81,6 +95,7 @@ class Progress:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ended: dict[tuple[str, int], Runs] = {}
+        self._failed: OrderedDict[Accepted, tuple[str, str, str]] = OrderedDict()
         self._newest: dict[str, tuple[int, str]] = {}
         self._delays_ms: dict[str, deque[tuple[int, int]]] = {}
 
@@ -91,6 +106,7 @@ class Progress:
         accepted = Accepted.parse(receipt.accepted)
         with self._lock:
             self._ended.setdefault((accepted.topic, accepted.partition), Runs()).add(accepted.offset)
+            self._note_failure(accepted, receipt)
             if receipt.receipt_ms >= self._newest.get(receipt.tenant, (0, ""))[0]:
                 self._newest[receipt.tenant] = (receipt.receipt_ms, receipt.accepted)
             if receipt.stage in (ReceiptStage.INDEXED, ReceiptStage.DELETED) and receipt.source_ms:
@@ -102,6 +118,20 @@ class Progress:
         with self._lock:
             runs = self._ended.get((position.topic, position.partition))
             return runs is not None and position.offset in runs
+
+    def passed(self, topic: str, partition: int, offset: int) -> None:
+        """Everything in the partition before this offset has ended, whatever receipts were read."""
+        with self._lock:
+            self._ended.setdefault((topic, partition), Runs()).add_below(offset)
+
+    def failed(self, tenant: str, position: Accepted) -> str | None:
+        """Why the tenant's input at this position was parked; None: it was not, or nobody knows any more.
+
+        The latest 10,000 failures are known, from as far back as receipts were read. A redrive that succeeds ends one.
+        """
+        with self._lock:
+            found = self._failed.get(position)
+            return found[2] if found is not None and found[0] == tenant else None
 
     def reached(self, position: Accepted) -> int | None:
         """The highest offset in the position's partition that has ended; None: none is known."""
@@ -123,3 +153,12 @@ class Progress:
             return None, None, 0
         at = [delays[min(len(delays) - 1, int(len(delays) * share))] / 1000 for share in (0.5, 0.95)]
         return at[0], at[1], len(delays)
+
+    def _note_failure(self, accepted: Accepted, receipt: Receipt) -> None:
+        """The lock is held. One position may have changed two documents (a row's key): only its own success counts."""
+        if receipt.stage is ReceiptStage.FAILED:
+            self._failed[accepted] = (receipt.tenant, receipt.key, receipt.reason or "unknown")
+            if len(self._failed) > _MOST_FAILURES:
+                self._failed.popitem(last=False)
+        elif (known := self._failed.get(accepted)) is not None and known[1] == receipt.key:
+            del self._failed[accepted]
