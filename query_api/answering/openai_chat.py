@@ -101,7 +101,7 @@ async def _whole(response: httpx.Response) -> tuple[str, object]:
 
 def _delta(event: Mapping[str, Any]) -> tuple[str, bool]:
     """(a piece of text, whether the answer is over). Raises AnswerLater for an error in the stream."""
-    if "error" in event:
+    if event.get("error"):
         raise AnswerLater(f"{_WHO} broke off with an error")
     choices = event.get("choices")
     if choices == []:

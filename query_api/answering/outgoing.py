@@ -18,17 +18,17 @@ from collections.abc import Iterable
 
 from query_api.unseen import without_unseen
 
-REMOVED = "‹address removed›"
-"""Of characters that are no syntax, whatever stands beside them."""
+REMOVED = "‹address-removed›"
+"""One word, of characters that are no syntax, whatever stands beside it."""
 
-_ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.\-]*://|www\.)[^\s<]+", re.IGNORECASE)
-_BEHIND = re.compile(r"(?:\[\d{1,3}\]|[.,;:!?()\[\]{}>'\"*_~`|])+\Z")
-"""What follows an address in a sentence and is none of it, our own marks included."""
+_ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.\-]{0,30}://|www\.)[^\s<]+", re.IGNORECASE)
+_BEHIND = ".,;:!?()[]{}>'\"*_~`|"
+"""What follows an address in a sentence and is none of it; our own marks are not either."""
 
+_MARK = re.compile(r"\[\d{1,3}\Z")
 _SYNTAX = re.compile(
-    r"!(?=\[)|\](?=[(:])|<(?=[A-Za-z][^\s<>/]*[\s/]|(?:script|style|svg|math|template)\b)", re.IGNORECASE
+    r"!(?=\[)|\](?=[(:])|<(?=[A-Za-z][^\s<>/]*(?:[\s/]|!\[|\][(:])|(?:script|style|svg|math|template)\b)", re.IGNORECASE
 )
-_TAG = re.compile(r"<[a-z]\Z")
 _WIDE = "\u2e80"
 """From here on scripts write without blanks; none of their characters is part of any syntax above."""
 
@@ -39,7 +39,12 @@ def addresses(texts: Iterable[str]) -> frozenset[str]:
 
 
 def _bare(address: str) -> str:
-    return _BEHIND.sub("", address)
+    while True:
+        cut = address.rstrip(_BEHIND)
+        mark = _MARK.search(cut[-4:]) if address[len(cut) :].startswith("]") else None
+        if mark is None:
+            return cut
+        address = cut[: len(cut) - len(mark.group())]
 
 
 class Outgoing:
@@ -57,15 +62,11 @@ class Outgoing:
 
     def feed(self, piece: str) -> str:
         """What can be shown by now: whole words, since a word may still become an address."""
-        said = []
-        for raw in piece:
-            character = without_unseen(raw)
-            if not character:
-                self._unseen.append(self._fed)
-            self._fed += 1
-            if self._ends_word(character):
-                said.append(self.finish())
-        return "".join(said)
+        seen = without_unseen(piece)
+        if len(seen) != len(piece):
+            self._unseen += [self._fed + at for at, one in enumerate(piece) if not without_unseen(one)]
+        self._fed += len(piece)
+        return "".join(self.finish() for character in seen if self._ends_word(character))
 
     def finish(self) -> str:
         """The rest."""
@@ -84,31 +85,33 @@ class Outgoing:
 
     def _ends_word(self, character: str) -> bool:
         """Take the next character. No syntax and no address goes beyond the end of a word, so it can be judged."""
-        if not character:
-            return False
-        self._word.append(character)
+        word = self._word
+        word.append(character)
         if not self._unbroken:
-            last = "".join(self._word[-4:]).lower()
-            self._unbroken = last.endswith(("://", "www.")) or _TAG.search(last) is not None
+            if character in "/.":
+                self._unbroken = "".join(word[-4:]).lower().endswith(("://", "www."))
+            elif len(word) > 1 and word[-2] == "<":
+                self._unbroken = character.isascii() and character.isalpha()
         return character.isspace() or (character >= _WIDE and not self._unbroken)
 
     def _pass(self, text: str) -> str:
         said, done = [], 0
-        for address in _ADDRESS.finditer(text):
-            bare = _bare(address.group())
-            if bare not in self._allowed:
-                said += [self._taken_apart(text[done : address.start()]), self._replaced(bare, REMOVED)]
-                done = address.start() + len(bare)
-        said.append(self._taken_apart(text[done:]))
-        return "".join(said)
-
-    def _taken_apart(self, text: str) -> str:
-        said, done = [], 0
-        for syntax in _SYNTAX.finditer(text):
-            said += [self._kept(text[done : syntax.end()]), self._replaced("", " ")]
-            done = syntax.end()
+        for start, end, new in self._edits(text):
+            said += [self._kept(text[done:start]), self._replaced(text[start:end], new)]
+            done = end
         said.append(self._kept(text[done:]))
         return "".join(said)
+
+    def _edits(self, text: str) -> list[tuple[int, int, str]]:
+        """What to write for which stretches of the text, in order."""
+        foreign = []
+        for found in _ADDRESS.finditer(text):
+            bare = _bare(found.group())
+            if bare not in self._allowed:
+                foreign.append((found.start(), found.start() + len(bare), REMOVED))
+        apart = (found.end() for found in _SYNTAX.finditer(text))
+        inside = [(at, at, " ") for at in apart if not any(start < at < end for start, end, _ in foreign)]
+        return sorted(foreign + inside)
 
     def _kept(self, text: str) -> str:
         if text:

@@ -22,6 +22,8 @@ from runtime.settings_answering import Answer as AnswerSettings
 from runtime.spending import Spending
 
 _WHO = "the answering model"
+_LONGEST = 500_000
+"""Characters of an answer; answer.max_tokens keeps honest servers far below."""
 
 
 class Writer:
@@ -69,6 +71,7 @@ class Writer:
         known = addresses([question, *(one.text for one in given), *(one.title for one in given)])
         outgoing = Outgoing(known)
         raw: list[str] = []
+        length = 0
         shown: list[str] = []
         reply: Reply | None = None
         total_s = self._settings.timeout_s
@@ -85,6 +88,9 @@ class Writer:
                         reply = part
                         continue
                     raw.append(part)
+                    length += len(part)
+                    if length > _LONGEST:
+                        raise AnswerUnavailable(f"{_WHO} did not come to an end")
                     if said := outgoing.feed(part):
                         shown.append(said)
                         yield said

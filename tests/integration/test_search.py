@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from httpx_sse import EventSource
 
 from query_api.weaviate_index import WeaviateIndex
 from query_api.weaviate_link import WeaviateLink
@@ -406,6 +408,22 @@ async def test_an_answer_quotes_exactly_what_stands_at_its_offsets(api: Parts, w
     for citation in answered["citations"]:
         assert document[citation["start"] : citation["end"]] == citation["quote"]
         assert answered["answer"][citation["answer_start"] : citation["answer_end"]] == citation["quote"]
+
+
+async def test_a_streamed_answer_ends_with_all_that_the_json_answer_holds(api: Parts, writer: IndexWriter) -> None:
+    writer.write(Version("leave", ["Leave is generous here. Parental leave lasts forty weeks."], 1))
+    question = {"query": "How many weeks is parental leave?"}
+
+    whole = (await api.client.post("/v1/query", json=question)).json()
+    streamed = await api.client.post("/v1/query", json=question, headers={"Accept": "text/event-stream"})
+
+    events = list(EventSource(streamed).iter_sse())
+    assert [event.event for event in events] == ["hits", "delta", "done"]
+    done = json.loads(events[-1].data)
+    for each in (whole, done):
+        del each["took_ms"], each["cached"]
+    assert done == whole
+    assert done["citations"]
 
 
 async def test_stats_count_live_documents_and_chunks(api: Parts, writer: IndexWriter) -> None:

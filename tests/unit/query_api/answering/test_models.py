@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
@@ -225,6 +226,17 @@ async def test_a_reply_without_bounds_is_not_read_to_its_end(
             await asked(answerer(server, http, provider), way)
 
 
+@WAYS
+@PROVIDERS
+async def test_an_answer_without_end_is_no_answer(
+    server: ModelServer, http: httpx.AsyncClient, provider: str, way: str
+) -> None:
+    server.answer_with(f"{'word' * 2000} " * 100)
+
+    with pytest.raises(AnswerUnavailable, match="did not come to an end"):
+        await asked(answerer(server, http, provider), way)
+
+
 async def test_a_server_that_cannot_stream_is_understood(http: httpx.AsyncClient) -> None:
     def whole(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"choices": [{"message": {"content": "Forty weeks [1]."}}]})
@@ -235,6 +247,28 @@ async def test_a_server_that_cannot_stream_is_understood(http: httpx.AsyncClient
 
     assert "".join(said) == answer.text == "Forty weeks [1]."
     assert answer.usage["output_tokens"] > 0, "estimated, for the server does not count"
+
+
+async def test_a_stream_is_read_as_servers_write_it() -> None:
+    """Without `[DONE]`, with CRLF, comments, a null error, an empty choice for the usage, and a raw U+2028."""
+    frames = [
+        {"choices": [{"delta": {"role": "assistant", "content": None}, "finish_reason": None}], "error": None},
+        {"choices": [{"delta": {"content": "Forty\u2028weeks [1]."}, "finish_reason": None}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}},
+    ]
+    body = ": hello\r\n\r\n" + "".join(f"data: {json.dumps(one, ensure_ascii=False)}\r\n\r\n" for one in frames)
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=body.encode(), headers={"Content-Type": "text/event-stream"})
+
+    settings = AnswerSettings(provider="openai", url="http://h/v1", model="m")
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answered)) as client:
+        said, answer = await asked(answerer_from(settings, client, spending()), "streamed")
+
+    assert "".join(said) == answer.text == "Forty\nweeks [1]."
+    assert answer.usage == {"input_tokens": 7, "output_tokens": 3}
+    assert answer.citations
 
 
 @PROVIDERS
