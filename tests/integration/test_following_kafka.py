@@ -119,8 +119,8 @@ def test_keys_stay_known_while_kafka_is_away_and_new_ones_come_when_it_is_back(
 
     kafka_server.start()
     until(lambda: reader.connected, "the return is noticed")
-    writer.put(key_named("bob").entry())
-    until(lambda: reader.find_key(digest("tw_bob"), 1) is not None, "the new key is read")
+    writer.put(key_named("carl").entry())
+    until(lambda: reader.find_key(digest("tw_carl"), 1) is not None, "the new key is read")
     writer.close()
     reader.close()
 
