@@ -85,6 +85,11 @@ def named_keys(raw: object) -> set[str]:
     return found
 
 
+def metadata_keys(raw: object) -> set[str]:
+    """Of the keys that filters name those that only documents give."""
+    return named_keys(raw) - {"document_id", "source"}
+
+
 def _name(raw: object, depth: int, found: set[str]) -> None:
     if depth > DEEPEST or not isinstance(raw, Mapping):
         return

@@ -20,7 +20,7 @@ from query_api.answers import NOTHING_FOUND, Answer, Answerer, at_once, verified
 from query_api.caps import Caps
 from query_api.circuits import FallingBack
 from query_api.fair_queue import FairQueue
-from query_api.filter_keys import FilterKeys, named_keys
+from query_api.filter_keys import FilterKeys, metadata_keys, named_keys
 from query_api.filters import Filter, FilterRefused, Known, parse
 from query_api.masked_questions import QuestionMasking
 from query_api.models import SearchRequest
@@ -208,6 +208,8 @@ class QueryService:
     ) -> Searched:
         begun = self._clock()
         live = await self._index.live()
+        if not live.keys.keys() >= metadata_keys(request.filters):
+            live = await self._index.live(anew=True)  # the first document with such a key may be a moment old
         documents = None
         if request.doc_ids is not None:
             documents = tuple(key for name in request.doc_ids for key in rights.documents(name))

@@ -50,9 +50,9 @@ class WeaviateIndex:
         self._live_until = 0.0
         self._looking: asyncio.Task[Live] | None = None
 
-    async def live(self) -> Live:
+    async def live(self, *, anew: bool = False) -> Live:
         now = self._clock()
-        if self._live is not None and now < self._live_until:
+        if not anew and self._live is not None and now < self._live_until:
             if now >= self._live_until - _AHEAD_S:
                 self._look_once()
             return self._live

@@ -54,8 +54,11 @@ class FakeIndex:
     used: set[str] = field(default_factory=lambda: {"f_n_year", "f_s_team"})
     sought: list[str] = field(default_factory=list)
     hinted: int = 0
+    later: Live | None = None
 
-    async def live(self) -> Live:
+    async def live(self, *, anew: bool = False) -> Live:
+        if anew and self.later is not None:
+            self.now = self.later
         if self.fails is not None:
             raise self.fails
         return self.now

@@ -49,6 +49,18 @@ async def test_a_key_that_only_others_have_is_refused_as_one_that_nobody_has(val
     assert foreign.replace("code", "KEY") == nobodys.replace("none", "KEY")
 
 
+async def test_a_key_that_came_a_moment_ago_can_be_filtered_on() -> None:
+    index = FakeIndex(now=LIVE, used={"f_s_code"}, later=LIVE_ALL)
+    client = app_around(index, FakeEmbedder()).client
+
+    statuses = [
+        (await client.post("/v1/search", json={"query": "q", "filters": filters})).status_code
+        for filters in ({"or": [{"source": "s"}, {"code": "blue"}]}, {"document_id": "d", "none": 1})
+    ]
+
+    assert statuses == [200, 422]
+
+
 async def test_the_type_that_a_key_has_elsewhere_is_not_told() -> None:
     told = await refusal(index_with("f_s_code"), {"code": 3})
 
