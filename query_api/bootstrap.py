@@ -50,7 +50,7 @@ from runtime.settings import Settings, SettingsError
 from runtime.settings_answer_cache import AnswerCache as AnswerCacheSettings
 from runtime.spending import Spending
 from runtime.web.limits import RateLimits
-from runtime.web.request_head import HeadTimeout
+from runtime.web.serving import server_config
 from schemas.codec import Codec
 from schemas.registry import Registry
 
@@ -181,29 +181,16 @@ def answer_store(settings: AnswerCacheSettings) -> AnswerStore:
         raise SettingsError("answer_cache.url is no redis:// or rediss:// URL") from error
 
 
-def server_config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+def served_as(app: FastAPI, host: str, port: int) -> uvicorn.Config:
     """How uvicorn serves the app."""
-    return uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        http=HeadTimeout,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE_S,
-        timeout_keep_alive=75,
-        # Above it callers get 503 at once instead of a place in a queue that nobody serves.
-        limit_concurrency=1000,
-        h11_max_incomplete_event_size=65_536,
-    )
+    return server_config(app, host, port, keep_alive_s=75, grace_s=_GRACE_S)
 
 
 def serve(settings: Settings) -> None:
     """Run the query API until SIGTERM or SIGINT; requests under way get 30 s. Raises SettingsError."""
     logs.configure(settings.log_level)
     app = build(settings, metrics())
-    config = server_config(app, settings.query.host, settings.query.port)
+    config = served_as(app, settings.query.host, settings.query.port)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal once more after its orderly end; that end was asked for, and is no failure.
         signal.signal(number, lambda *_: None)

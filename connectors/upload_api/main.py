@@ -36,7 +36,7 @@ from runtime.metrics import metrics
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings, load_settings
 from runtime.web.limits import RateLimits
-from runtime.web.request_head import HeadTimeout
+from runtime.web.serving import server_config
 from schemas.codec import Codec
 from schemas.registry import Registry
 
@@ -48,28 +48,15 @@ def serve_upload(settings: Settings | None = None) -> None:
     """Serve until told to stop. Raises SettingsError; a port that is taken ends the process with status 1 or 3."""
     settings = settings or load_settings()
     logs.configure(settings.log_level)
-    config = server_config(settings.upload.host, settings.upload.port)
+    config = served_as(settings.upload.host, settings.upload.port)
     server = _Server(config)
     config.app = build(settings, server)
     server.run()
 
 
-def server_config(host: str, port: int) -> uvicorn.Config:
+def served_as(host: str, port: int) -> uvicorn.Config:
     """How uvicorn serves the app, which is still to be set."""
-    return uvicorn.Config(
-        app="unused",
-        host=host,
-        port=port,
-        http=HeadTimeout,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=_GRACE_S,
-        # Above it callers get 503 at once instead of a place in a queue that nobody serves.
-        limit_concurrency=1000,
-        h11_max_incomplete_event_size=65_536,
-    )
+    return server_config("unused", host, port, keep_alive_s=30, grace_s=_GRACE_S)
 
 
 class _Server(uvicorn.Server):

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from query_api.app import MOST_BODY_BYTES
-from query_api.bootstrap import server_config
+from query_api.bootstrap import served_as
 from query_api.filters import DEEPEST, MOST_TESTS, MOST_VALUES
 from runtime.web.requests import RequestMiddleware
 from tests.unit.query_api.fake_index import FakeEmbedder, FakeIndex
@@ -113,7 +113,7 @@ def test_a_head_is_bounded() -> None:
     """By the server in front of the app: 64 KiB, as a problem."""
     listening = socket.create_server(("127.0.0.1", 0))
     app = app_around(FakeIndex(), FakeEmbedder()).app
-    config = server_config(app, "127.0.0.1", 0)
+    config = served_as(app, "127.0.0.1", 0)
     config.lifespan = "off"
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvicorn
 
-from connectors.upload_api.main import server_config
+from connectors.upload_api.main import served_as
 from runtime.web.request_head import HeadTimeout
 from tests.unit.connectors.upload_api.world import upload_world
 
@@ -28,7 +28,7 @@ async def serve(folder: Path) -> None:
         listening.bind(("127.0.0.1", 0))
         listening.listen(100)
         async with upload_world(folder, max_bytes=MAX_BYTES, idle_s=1.0, grace_s=1.0, linger_s=2.0) as world:
-            config = server_config("127.0.0.1", 0)
+            config = served_as("127.0.0.1", 0)
             config.app = world.app
             print(listening.getsockname()[1], flush=True)
             await uvicorn.Server(config).serve(sockets=[listening])
