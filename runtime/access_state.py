@@ -24,6 +24,7 @@ from runtime.access_entries import Grant, KeyEnd, KeyRevoked, Password, SecondFa
 from schemas.records import AccessEntry
 
 _NO_ROLES: Mapping[str, Role] = {}
+_NO_BASES: Mapping[str, KnowledgeBase] = {}
 
 
 class AccessState:
@@ -53,6 +54,8 @@ class AccessState:
             "grant": (self._grants, Grant.from_entry),
         }
         self._digests: dict[str, str] = {}
+        # Each search asks for its tenant's: tenant -> name -> base. Replaced like the roles below.
+        self._of_tenant: dict[str, Mapping[str, KnowledgeBase]] = {}
         # By tenant and who: knowledge base -> role. Replaced whole at each change, for another thread may be reading.
         self._roles: dict[tuple[str, str], Mapping[str, Role]] = {}
 
@@ -74,6 +77,8 @@ class AccessState:
         elif isinstance(found, Grant):
             roles = self._roles.get((found.tenant, found.who), _NO_ROLES)
             self._roles[found.tenant, found.who] = {**roles, found.base: found.role}
+        elif isinstance(found, KnowledgeBase):
+            self._relist(found)
 
     def forget(self, kind: str, id: str) -> None:  # noqa: A002  # the record's own word
         """An entry was taken back."""
@@ -84,6 +89,15 @@ class AccessState:
             roles = dict(self._roles.get((gone.tenant, gone.who), _NO_ROLES))
             roles.pop(gone.base, None)
             self._roles[gone.tenant, gone.who] = roles
+        elif isinstance(gone, KnowledgeBase):
+            self._relist(gone)
+
+    def _relist(self, changed: KnowledgeBase) -> None:
+        known = dict(self._of_tenant.get(changed.tenant, _NO_BASES))
+        known.pop(changed.name, None)
+        if (base := self.base(changed.tenant, changed.name)) is not None:
+            known[changed.name] = base
+        self._of_tenant[changed.tenant] = known
 
     def key_by_digest(self, key_digest: str) -> ApiKey | None:
         """The key as it counts: ended where it was revoked or rotated, and bounded by the user it acts for."""
@@ -130,8 +144,7 @@ class AccessState:
 
     def bases(self, tenant: str) -> list[KnowledgeBase]:
         """The tenant's knowledge bases, by name."""
-        known = {**self._used, **self._bases}
-        return sorted((base for base in known.values() if base.tenant == tenant), key=lambda base: base.name)
+        return sorted(self._of_tenant.get(tenant, _NO_BASES).values(), key=lambda base: base.name)
 
     def user(self, tenant: str, name: str) -> User | None:
         """A user, blocked or not; None if there is none."""
