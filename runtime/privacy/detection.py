@@ -35,9 +35,12 @@ _LETTERS = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0370-\u03ff\u0400-\u0
 _A = f"0-9{_LETTERS}"
 """Letters and digits that belong to a word: Latin, Greek, Cyrillic. Others may stand beside a match without a space."""
 
+_NOT_WITHIN_MASK = "(?!_(?:id_)?[a-p]{20})"
+"""Not where a token goes on after its first word: masked text is masked once, whatever stood before the token."""
+
 _EMAIL = re.compile(
     rf"(?<![{_A}])[{_A}][{_A}._%+'-]{{0,63}}+@(?:[{_A}](?:[{_A}-]{{0,62}}+)\.){{1,8}}"
-    rf"(?:[{_LETTERS}]{{2,63}}|xn--[a-z0-9-]{{2,59}})(?![{_A}@])"
+    rf"(?:[{_LETTERS}]{{2,63}}|xn--[a-z0-9-]{{2,59}})(?![{_A}@]){_NOT_WITHIN_MASK}"
 )
 _CARDS = tuple(
     re.compile(rf"(?<![{_A}])(?=({pattern})(?![{_A}]))")

@@ -56,6 +56,8 @@ def masked(text: str, chosen: Sequence[Kind] = KINDS, region: str = "DE") -> Mas
 @example("a@b.de@foo.de", ["email"], "DE")
 @example("12 34 56 78 030 1234567", list(KINDS), "DE")
 @example("4111 1111 1111 1111+49 30 1234567", list(KINDS), "DE")
+@example("john@example.com0.+49 30 1234567", ["email", "phone"], "DE")
+@example("john@example.com0.44051401359", list(KINDS), "DE")
 def test_masked_twice_is_masked_once(text: str, chosen: list[Kind], region: str) -> None:
     once = masked(text, chosen, region).text
 
