@@ -67,6 +67,7 @@ def test_masked_twice_is_masked_once(text: str, chosen: list[Kind], region: str)
 
 @settings(max_examples=400, deadline=None)
 @given(anything, kinds, regions)
+@example("john@example.com_john@example.com", ["email"], "DE")
 def test_matches_are_in_order_and_apart_and_what_is_between_them_stays(
     text: str, chosen: list[Kind], region: str
 ) -> None:
@@ -79,10 +80,9 @@ def test_matches_are_in_order_and_apart_and_what_is_between_them_stays(
         assert at <= match.start < match.end <= len(text)
         kept = text[at : match.start]
         assert rest.startswith(kept)
-        token = re.match(r"[a-z_]+_[a-p]{20}", rest[len(kept) :])
-        assert token is not None
-        assert token.group() == MASKER.token(match.kind, match.value)
-        rest = rest[len(kept) + len(token.group()) :]
+        token = MASKER.token(match.kind, match.value)
+        assert rest.startswith(token, len(kept))
+        rest = rest[len(kept) + len(token) :]
         at = match.end
     assert rest == text[at:]
 
