@@ -33,7 +33,8 @@ class EmbeddingUnavailable(EmbeddingError):
 class EmbeddingReplyInvalid(EmbeddingUnavailable):
     """The model answered, but nothing in the answer may be stored: too few vectors, NaN, wrong order.
 
-    May pass when asked again, hence the parent. If it stays, halve the batch: one text can be the cause.
+    May pass when asked again, hence the parent. If it stays, halve the batch: one text can be the cause. A server that
+    answers a harmless text as badly is merely unavailable.
     """
 
 

@@ -112,7 +112,11 @@ class RemoteEmbedder:
         batch = [texts[i] for i in positions]
         done.calls += 1
         try:
-            reply = self._ask(batch, role)
+            reply, rows = self._answered(batch, role)
+        except EmbeddingReplyInvalid as invalid:
+            done.calls += 1
+            self._probe_answers(role, invalid)
+            raise
         except EmbeddingRejected as refusal:
             if not done.probed:
                 done.probed = True
@@ -126,9 +130,23 @@ class RemoteEmbedder:
             self._embed_batch(texts, positions[:middle], role, done)
             self._embed_batch(texts, positions[middle:], role, done)
             return
-        rows = checked_vectors(reply.rows, count=len(batch), dimension=self._fingerprint.dimension, source=self._source)
         done.vectors[positions.start : positions.stop] = rows
         done.tokens += sum(map(estimated_tokens, batch)) if reply.tokens is None else reply.tokens
+
+    def _answered(self, batch: Sequence[str], role: Role) -> tuple[Reply, Vectors]:
+        reply = self._ask(batch, role)
+        dimension = self._fingerprint.dimension
+        return reply, checked_vectors(reply.rows, count=len(batch), dimension=dimension, source=self._source)
+
+    def _probe_answers(self, role: Role, invalid: EmbeddingReplyInvalid) -> None:
+        """A server whose answer to a harmless text is nonsense, too, is broken itself: no document is to blame.
+
+        A proxy's page of HTML for a minute must not send a document to the dead letters.
+        """
+        try:
+            self._answered([PROBE], role)
+        except (EmbeddingReplyInvalid, EmbeddingRejected):
+            raise EmbeddingUnavailable(f"{invalid}, and no better one for a harmless text") from invalid
 
     def _probe(self, role: Role, refusal: EmbeddingRejected) -> None:
         """A server that refuses a harmless text, too, refuses the request: no document is to blame."""

@@ -58,7 +58,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
         ("unknown_model", EmbeddingMisconfigured),
     ],
 )
-def test_each_fault_becomes_its_error_after_one_call(pair: Pair, kind: Kind, error: type[EmbeddingError]) -> None:
+def test_each_fault_becomes_its_error_at_once(pair: Pair, kind: Kind, error: type[EmbeddingError]) -> None:
     embedder, server = pair
     server.misbehave(kind, seconds=30)
     began = time.monotonic()
@@ -66,10 +66,20 @@ def test_each_fault_becomes_its_error_after_one_call(pair: Pair, kind: Kind, err
         embedder.embed_documents(TEXTS)
     assert type(raised.value) is error
     assert time.monotonic() - began < 5
-    # The vendor's own retries are off: the caller owns the clock.
-    assert len(server.calls()) == 1
+    # The vendor's own retries are off: the caller owns the clock. An answer that is nonsense is compared with another.
+    assert len(server.calls()) == (2 if error is EmbeddingReplyInvalid else 1)
     assert "secret-key" not in str(raised.value)
     assert embedder.embed_documents(TEXTS).vectors.shape == (3, DIMENSION)
+
+
+@pytest.mark.parametrize("kind", ["garbage", "strange", "nan", "zero", "short"])
+def test_server_that_answers_a_harmless_text_as_badly_is_broken_and_no_text_is_to_blame(pair: Pair, kind: Kind) -> None:
+    embedder, server = pair
+    server.misbehave(kind, 2)
+    with pytest.raises(EmbeddingUnavailable, match="harmless") as raised:
+        embedder.embed_documents(TEXTS)
+    assert type(raised.value) is EmbeddingUnavailable
+    assert [call.texts for call in server.calls()] == [tuple(TEXTS), (remote.PROBE,)]
 
 
 def test_retry_after_in_seconds_is_handed_on(pair: Pair) -> None:
