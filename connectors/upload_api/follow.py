@@ -1,22 +1,23 @@
 """`GET /v1/uploads/{id}` and its events: how far an upload came, now and as it goes on.
 
-Before this: `progress.py`. After this: a caller, or a browser's EventSource.
+Before this: `progress.py`. After this: a caller; the events go by `runtime/web/event_stream.py`, to a browser's
+EventSource as well.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path
-from fastapi.responses import Response, StreamingResponse
+from fastapi import APIRouter, Depends, Header, Path, Request
+from fastapi.responses import Response
 
 from connectors.upload_api.ports import Parts, UploadState
 from connectors.upload_api.progress import STATES
 from runtime.access import Principal
+from runtime.web.event_stream import Event, EventStream, dumped
 from runtime.web.identity import require
 from runtime.web.problems import Problem
 
@@ -37,7 +38,7 @@ def routes(parts: Parts) -> APIRouter:
 
     @router.get("/{upload_id}/events", summary="How an upload proceeds, as server-sent events")
     async def follow(
-        upload_id: UploadId, caller: Caller, last_event_id: Annotated[str | None, Header()] = None
+        upload_id: UploadId, caller: Caller, request: Request, last_event_id: Annotated[str | None, Header()] = None
     ) -> Response:
         """One event a state; the last one is `searchable` or `failed`. `Last-Event-ID` resumes on any replica; 204 to
         who has the last one already, which ends a browser's EventSource.
@@ -46,8 +47,14 @@ def routes(parts: Parts) -> APIRouter:
         seen = int(last_event_id) if last_event_id and _EVENT_ID.fullmatch(last_event_id) else 0
         if state.ended and seen >= _number(state.state):
             return Response(status_code=204)
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(_events(parts, state, seen), media_type="text/event-stream", headers=headers)
+        return EventStream(
+            _events(parts, state, seen),
+            request_id=request.state.request_id,
+            problem_of=lambda _: None,
+            heartbeat_s=parts.heartbeat_s,
+            longest_s=parts.stream_limit_s + 10,  # its events end before
+            resumable=True,
+        )
 
     return router
 
@@ -81,38 +88,31 @@ async def wait_ended(parts: Parts, state: UploadState, timeout_s: float) -> Uplo
     return state
 
 
-async def _events(parts: Parts, state: UploadState, seen: int) -> AsyncIterator[str]:
-    """The states after `seen` (the id of the last event the caller has), until a terminal one."""
+async def _events(parts: Parts, state: UploadState, seen: int) -> AsyncGenerator[Event, None]:
+    """The states after `seen` (the id of the last event the caller has), until a terminal one or the process ends."""
     loop = asyncio.get_running_loop()
-    deadline, told = loop.time() + parts.stream_limit_s, loop.time()
-    yield "retry: 1000\n\n"
+    deadline = loop.time() + parts.stream_limit_s
     while True:
         for stage in state.stages:
             number = _number(stage.state)
             if number > seen:
                 seen = number
-                yield _event(number, stage.state, {**_plain(state), "state": stage.state, "at_ms": stage.at_ms})
+                data = {**_plain(state), "state": stage.state, "at_ms": stage.at_ms}
+                yield Event(stage.state, dumped(data), id=str(number))
         if state.ended or parts.stopping():
             return
-        if loop.time() > deadline:
+        left = deadline - loop.time()
+        if left <= 0:
             late = "the deadline of this stream passed; the upload is still in the queue, ask for its state later"
             # Without an id: who resumes gets what really became of it.
-            yield _event(None, "failed", {**_plain(state), "state": "failed", "reason": late})
+            yield Event("failed", dumped({**_plain(state), "state": "failed", "reason": late}), last=True)
             return
-        if loop.time() - told > parts.heartbeat_s:
-            told = loop.time()
-            yield ": waiting\n\n"
-        state = await parts.progress.changed(state.upload_id, state, min(1.0, parts.heartbeat_s)) or state
+        state = await parts.progress.changed(state.upload_id, state, min(left, 1.0)) or state
 
 
 def _number(state: str) -> int:
     """An event's id: the place of its state, the same on every replica; both last states have the last place."""
     return min(STATES.index(state), len(STATES) - 2) + 1
-
-
-def _event(number: int | None, name: str, data: dict[str, Any]) -> str:
-    numbered = "" if number is None else f"id: {number}\n"
-    return f"{numbered}event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
 def _plain(state: UploadState) -> dict[str, Any]:

@@ -25,8 +25,11 @@ HEARTBEAT_S = 10.0
 _SEND_S = 30.0
 """A caller that does not take one event in so long is gone."""
 
-_LONGEST_S = 600.0
+LONGEST_S = 600.0
 """Of a whole stream; what fills it has shorter bounds of its own."""
+
+_COME_AGAIN_MS = 1000
+"""How long one who follows a resumable stream waits when it broke."""
 
 _AHEAD = 16
 """Events made and not taken yet: then whoever makes them waits."""
@@ -34,11 +37,12 @@ _AHEAD = 16
 
 @dataclass(frozen=True)
 class Event:
-    """One event: its name, and its data as JSON. last: no other follows."""
+    """One event: its name, and its data as JSON. last: no other follows. id: in a resumable stream alone."""
 
     name: str
     data: str
     last: bool = False
+    id: str | None = None
 
 
 def wants_events(accept: str) -> bool:
@@ -63,7 +67,10 @@ class EventStream(EventSourceResponse):
 
     What the generator raises becomes the event `error`, with a problem document: problem_of says which problem; None:
     one that nobody expected. A generator that ends without a last event ends like this, too. When the caller goes away,
-    or takes no event for 30 s, the generator is closed. The whole is bounded by ten minutes.
+    or takes no event for 30 s, the generator is closed. The whole is bounded by longest_s.
+
+    resumable: the caller is told to come again with the id of the last event it had. So ids are the events' own, and a
+    generator that ends just ends the stream.
     """
 
     def __init__(
@@ -73,6 +80,8 @@ class EventStream(EventSourceResponse):
         request_id: str,
         problem_of: Callable[[Exception], Problem | None],
         heartbeat_s: float = HEARTBEAT_S,
+        longest_s: float = LONGEST_S,
+        resumable: bool = False,
     ) -> None:
         self._frames = self._framed()
         super().__init__(self._frames, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
@@ -80,6 +89,8 @@ class EventStream(EventSourceResponse):
         self._instance = f"urn:request:{request_id}"
         self._problem_of = problem_of
         self._heartbeat_s = heartbeat_s
+        self._longest_s = longest_s
+        self._resumable = resumable
 
     async def stream_response(self, send: Send) -> None:
         """As StreamingResponse, with bounded waits for the caller."""
@@ -94,11 +105,13 @@ class EventStream(EventSourceResponse):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _framed(self) -> AsyncGenerator[bytes, None]:
-        ready: asyncio.Queue[Event] = asyncio.Queue(_AHEAD)
+        ready: asyncio.Queue[Event | None] = asyncio.Queue(_AHEAD)
         # A task of its own: a heartbeat must not interrupt the generator in the middle of its work.
         filling = asyncio.create_task(self._fill(ready))
         number = 0
         try:
+            if self._resumable:
+                yield format_sse_event(retry=_COME_AGAIN_MS)
             while True:
                 try:
                     async with asyncio.timeout(self._heartbeat_s):
@@ -106,27 +119,32 @@ class EventStream(EventSourceResponse):
                 except TimeoutError:
                     yield KEEPALIVE_COMMENT
                     continue
+                if event is None:
+                    return
                 number += 1
-                yield format_sse_event(data_str=event.data, event=event.name, id=str(number))
+                own = event.id if self._resumable else str(number)
+                yield format_sse_event(data_str=event.data, event=event.name, id=own)
                 if event.last:
                     return
         finally:
             filling.cancel()
             await asyncio.wait([filling])
 
-    async def _fill(self, ready: asyncio.Queue[Event]) -> None:
+    async def _fill(self, ready: asyncio.Queue[Event | None]) -> None:
+        problem: Problem | None
         try:
-            async with asyncio.timeout(_LONGEST_S), aclosing(self._events):
+            async with asyncio.timeout(self._longest_s), aclosing(self._events):
                 async for event in self._events:
                     await ready.put(event)
                     if event.last:
                         return
-            problem = unexpected(RuntimeError("a stream of events ended without a last one"))
+            unended = RuntimeError("a stream of events ended without a last one")
+            problem = None if self._resumable else unexpected(unended)
         except TimeoutError:
             problem = Problem("unavailable", "The answer took too long.", headers={"Retry-After": "5"})
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller is told that the stream is over
             problem = self._problem_of(error) or unexpected(error)
-        await ready.put(Event("error", dumped(problem.document(self._instance)), last=True))
+        await ready.put(Event("error", dumped(problem.document(self._instance)), last=True) if problem else None)
 
 
 def dumped(data: Mapping[str, Any]) -> str:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
 import psutil
+
+from runtime.server_sent import EventReader
 
 T = TypeVar("T")
 
@@ -104,17 +106,8 @@ class Client:
         with self.ingest.stream("GET", f"/v1/uploads/{upload_id}/events", timeout=within_s) as stream:
             assert stream.status_code == 200, stream.read()
             assert stream.headers["content-type"].startswith("text/event-stream")
-            found = []
-            for event in _events(stream.iter_lines()):
-                found.append(event)
+            found, reader = [], EventReader()
+            for piece in stream.iter_bytes():
+                found += [(event.event, json.loads(event.data)) for event in reader.feed(piece)]
                 assert time.monotonic() < deadline, f"the stream of {upload_id} goes on and on: {found}"
         return found
-
-
-def _events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    name = ""
-    for line in lines:
-        if line.startswith("event: "):
-            name = line.removeprefix("event: ")
-        elif line.startswith("data: "):
-            yield name, json.loads(line.removeprefix("data: "))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -22,18 +23,18 @@ def known(error: Exception) -> Problem | None:
     return Problem("unavailable", f"{error}.") if isinstance(error, LookupError) else None
 
 
-def app_of(source: Source, heartbeat_s: float = 5.0) -> FastAPI:
+def app_of(source: Source, **options: Any) -> FastAPI:
     app = FastAPI()
 
     @app.get("/")
     async def follow(request: Request) -> EventStream:
-        return EventStream(source(), request_id="r-1", problem_of=known, heartbeat_s=heartbeat_s)
+        return EventStream(source(), request_id="r-1", problem_of=known, **options)
 
     return app
 
 
-async def heard(source: Source, heartbeat_s: float = 5.0) -> tuple[list[ServerSentEvent], str, httpx.Headers]:
-    transport = httpx.ASGITransport(app=app_of(source, heartbeat_s))
+async def heard(source: Source, **options: Any) -> tuple[list[ServerSentEvent], str, httpx.Headers]:
+    transport = httpx.ASGITransport(app=app_of(source, **options))
     async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
         answered = await client.get("/")
     return list(EventSource(answered).iter_sse()), answered.text, answered.headers
@@ -93,14 +94,22 @@ async def test_a_source_that_just_ends_is_an_error_too() -> None:
     assert [event.event for event in (await heard(source))[0]] == ["delta", "error"]
 
 
-async def test_the_whole_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_stream, "_LONGEST_S", 0.1)
+async def test_a_resumable_source_has_its_own_ids_and_just_ends() -> None:
+    async def source() -> AsyncGenerator[Event, None]:
+        yield Event("parsed", "1", id="7")
+        yield Event("late", "2")
 
+    _, text, _ = await heard(source, resumable=True)
+
+    assert text == "retry: 1000\n\nevent: parsed\ndata: 1\nid: 7\n\nevent: late\ndata: 2\n\n"
+
+
+async def test_the_whole_is_bounded() -> None:
     async def source() -> AsyncGenerator[Event, None]:
         yield Event("delta", "1")
         await asyncio.sleep(60)
 
-    events, _, _ = await heard(source)
+    events, _, _ = await heard(source, longest_s=0.1)
 
     assert json.loads(events[-1].data)["type"] == "/problems/unavailable"
 
