@@ -8,14 +8,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Generator, Iterator, Mapping
+from io import StringIO
 from pathlib import Path
 
 import pytest
+import structlog
 
 from deploy.local import stack as local_stack
 from deploy.local.errors import LocalStackError, StartError
 from deploy.local.logs import tail
 from deploy.local.stack import Stack
+from runtime import logs
 from tests.support.product import Product, product_of
 from tests.support.quiesce import Receipts
 from tests.support.shown import RUNNING, show
@@ -67,6 +70,15 @@ def receipts(product: Product) -> Iterator[Receipts]:
     """Every receipt written during the session."""
     with Receipts(product) as made:
         yield made
+
+
+@pytest.fixture
+def log() -> Iterator[StringIO]:
+    """All that is logged meanwhile, as our processes log it."""
+    stream = StringIO()
+    logs.configure("debug", stream)
+    yield stream
+    structlog.reset_defaults()
 
 
 @pytest.hookimpl(wrapper=True)

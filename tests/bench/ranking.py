@@ -8,16 +8,13 @@ relative fusion over the best hundred of each.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import math
 import os
 import re
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -305,17 +302,3 @@ def table(lines: Sequence[Line]) -> str:
         values = [scores[kind] for scores in (one.ndcg, one.recall, one.read) for kind in kinds]
         rows.append(f"| {one.name} | {one.chunks:,} | {' | '.join(f'{value:.3f}' for value in values)} |")
     return "\n".join(rows)
-
-
-def main() -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.ranking", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    as_json = parser.parse_args().json
-    lines = measure(lambda text: print(text, file=sys.stderr, flush=True))
-    print(json.dumps([asdict(one) for one in lines], indent=2) if as_json else table(lines))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -28,7 +28,7 @@ from schemas.index.contract import (
 )
 from schemas.index.manifest import Manifest, Span, barrier_document, object_id
 from schemas.records import MetadataValue, Origin, Position, document_key
-from tests.integration.conftest import WeaviateServer
+from tests.integration.servers import WeaviateServer
 
 DIMENSION = 16
 MODEL = "word_hash_16"

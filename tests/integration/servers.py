@@ -1,39 +1,44 @@
-"""One real server as a child of the test, run exactly as the local stack runs it, to be killed and started at will."""
+"""Real servers, each run exactly as the local stack runs it. All that a test needs of one is in a small record, however
+it was started.
+
+`THALWEG_TEST_WEAVIATE_URL`, `.._GRPC` and `.._KEY` name a running Weaviate to be used instead, by tests that share one.
+"""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local import kafka, parts, ports, weaviate
 from deploy.local.errors import NotReadyError
 from deploy.local.places import Home
 from deploy.local.server import Context, Server
+from runtime.topics import Topics
+from schemas.catalog import topics
+from tests.support.child_server import ChildServer, running
 
-_READY_S = 120.0
 _DESCRIBED = {"kafka": kafka.server, "weaviate": weaviate.server}
 
 
-class RealServer:
+class RealServer(ChildServer):
     """kafka or weaviate, in a folder of its own, on free ports."""
 
     def __init__(self, name: str, folder: Path) -> None:
+        super().__init__()
         self.home = Home(folder)
         self.home.make()
         self.home.logs.mkdir(parents=True, exist_ok=True)
-        self._claims = ports.Claims()
         names = [port for port in ports.DEFAULTS if port.startswith(name)]
-        chosen = ports.choose(names, {}, defaults={}, claim=self._claims.claim)
+        chosen = ports.choose(names, {}, defaults={}, claim=self.claims.claim)
         made = parts.prepare(parts.parts_of([name]))
         self.described: Server = _DESCRIBED[name](Context(self.home, made, chosen, {}))
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers its own protocol; fails with the end of its log."""
-        described, log = self.described, self.home.log(self.described.name)
+        """As ChildServer.start."""
+        described = self.described
         if described.scratch is not None:
             described.scratch.mkdir(parents=True, exist_ok=True)
         for file, text in described.files.items():
@@ -42,43 +47,38 @@ class RealServer:
         if described.first_run is not None:
             described.first_run()
         environment = {**os.environ, **described.env} if described.inherit_env else dict(described.env)
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(described.command, env=environment, stdout=output, stderr=output)
-        deadline = time.monotonic() + _READY_S
-        while True:
-            try:
-                described.probe()
-            except NotReadyError as error:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    tail = log.read_text(errors="replace")[-2000:]
-                    raise AssertionError(f"{described.name} did not get ready: {error}\n{tail}") from error
-                time.sleep(0.2)
-            else:
-                return
+        log = self.home.log(described.name)
+        self.begin(described.command, log, described.probe, NotReadyError, environment)
 
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(10)
-            self._process = None
 
-    def freeze(self) -> None:
-        """Stop it where it stands: connections stay open, and nothing answers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+@dataclass(frozen=True)
+class WeaviateServer:
+    """Where a real Weaviate answers. grpc is host:port."""
 
-    def thaw(self) -> None:
-        """Let it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+    url: str
+    grpc: str
+    key: str
 
-    def close(self) -> None:
-        """End it in good order, and give its ports back."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.kill()
-        self._claims.release()
+    @classmethod
+    def of(cls, server: RealServer) -> WeaviateServer:
+        """Where this one answers."""
+        address = server.described.address
+        return cls(str(address["url"]), str(address["grpc"]), server.home.weaviate_key_file.read_text().strip())
+
+
+@contextmanager
+def shared_weaviate(folder: Path) -> Iterator[WeaviateServer]:
+    """A real Weaviate, for tests that keep apart by generations, aliases and tenants of their own."""
+    if url := os.environ.get("THALWEG_TEST_WEAVIATE_URL"):
+        yield WeaviateServer(url, os.environ["THALWEG_TEST_WEAVIATE_GRPC"], os.environ["THALWEG_TEST_WEAVIATE_KEY"])
+        return
+    with running(RealServer("weaviate", folder)) as server:
+        yield WeaviateServer.of(server)
+
+
+def bootstrap_of(server: RealServer, *names: str) -> str:
+    """A broker's address, once it has these topics."""
+    found = str(server.described.address["bootstrap"])
+    for name in names:
+        Topics(found).apply(topics()[name])
+    return found

@@ -18,7 +18,7 @@ from deploy.local.ports import Claims, choose
 from runtime.commands import apply_topics
 from runtime.producer import ConfirmedProducer, Outgoing
 from runtime.settings import load_settings
-from tests.integration.servers import RealServer
+from tests.integration.servers import RealServer, bootstrap_of
 from tests.support.client import eventually
 from tests.support.dlq import records_of
 
@@ -55,7 +55,7 @@ def worker(environment: dict[str, str], folder: Path) -> Iterator[subprocess.Pop
 def test_a_worker_that_rejects_everything_stops_and_its_next_life_writes_no_more_letters(
     kafka_server: RealServer, claims: Claims, tmp_path: Path
 ) -> None:
-    bootstrap = str(kafka_server.described.address["bootstrap"])
+    bootstrap = bootstrap_of(kafka_server)
     port = choose(["probe"], {}, defaults={}, claim=claims.claim)["probe"]
     claims.release()
     environment = {

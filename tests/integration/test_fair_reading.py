@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from runtime.producer import ConfirmedProducer, Outgoing
 from runtime.topics import Topics
 from schemas.lanes import Lane
-from tests.integration.servers import RealServer
+from tests.integration.servers import RealServer, bootstrap_of
 from tests.support.client import eventually
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
@@ -82,7 +82,7 @@ def end(process: subprocess.Popen[str]) -> None:
 @pytest.fixture
 def reader(kafka_server: RealServer, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
     """A worker on two topics, the first of which holds a flood."""
-    bootstrap = str(kafka_server.described.address["bootstrap"])
+    bootstrap = bootstrap_of(kafka_server)
     flood, lone = topics_of(bootstrap, flood=3, lone=1)
     with ConfirmedProducer(bootstrap, client_id="test") as producer:
         producer.send([Outgoing(flood, str(n).encode(), b"v" * 300) for n in range(FLOOD)])
@@ -112,7 +112,7 @@ def test_a_lone_record_waits_for_one_turn_of_a_flood(reader: tuple[subprocess.Po
 
 def test_a_load_comes_at_its_pace_and_others_between(kafka_server: RealServer, tmp_path: Path) -> None:
     """2,000 at 1,000 a second, but for the first turn, take almost two; no machine is too slow for that."""
-    bootstrap = str(kafka_server.described.address["bootstrap"])
+    bootstrap = bootstrap_of(kafka_server)
     load, lone = topics_of(bootstrap, load=3, lone=1)
     with ConfirmedProducer(bootstrap, client_id="test") as producer:
         producer.send([Outgoing(load, str(n).encode(), b"v" * 300) for n in range(2_000)])
@@ -139,7 +139,7 @@ def test_what_follows_the_very_first_record_of_a_partition_is_acknowledged(
     kafka_server: RealServer, tmp_path: Path, first_is_its_own: bool
 ) -> None:
     """Offset 0 alone, then a gap: whether the worker takes it, or passes it over before there was more."""
-    bootstrap = str(kafka_server.described.address["bootstrap"])
+    bootstrap = bootstrap_of(kafka_server)
     (topic,) = topics_of(bootstrap, documents=1)
     group, broker = f"live-{topic}", Topics(bootstrap)
     other = (Lane.BULK.header,)
@@ -162,7 +162,7 @@ def test_what_follows_the_very_first_record_of_a_partition_is_acknowledged(
 
 def test_records_of_another_lane_are_passed_over_and_acknowledged(kafka_server: RealServer, tmp_path: Path) -> None:
     """Also by a worker that is killed amid them: no record of its own is skipped, and at the end nothing is left."""
-    bootstrap = str(kafka_server.described.address["bootstrap"])
+    bootstrap = bootstrap_of(kafka_server)
     (topic,) = topics_of(bootstrap, documents=3)
     records = [
         Outgoing(topic, str(n).encode(), b"v" * 300, (() if n % 100 == 42 else (Lane.BULK.header,)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from runtime.freshness import Freshness
 from runtime.producer import ConfirmedProducer, Outgoing
 from runtime.progress import Accepted
 from runtime.topics import Topics
-from schemas.catalog import avro_schema, topics
 from schemas.codec import Codec
 from schemas.records import AccessEntry, Receipt, ReceiptStage, SourceDefinition
 from schemas.registry import RegistryUnavailable
@@ -25,46 +23,16 @@ from schemas.source import parse_source
 from streams.adapters.sources import SourceList
 from streams.ports import TemporaryFailure
 from streams.steps.capture import CapturedSource
-from tests.integration.servers import RealServer
+from tests.integration.servers import RealServer, bootstrap_of
+from tests.support.client import eventually
+from tests.support.lookup import LocalLookup
 
 pytestmark = pytest.mark.real
 
 
-class OneSchemaEach:
-    """SchemaLookup without a registry: a topic's schema has its place among the topics as its id."""
-
-    def __init__(self) -> None:
-        self._records = sorted({topic.record for topic in topics().values() if topic.record})
-
-    def id_of(self, subject: str) -> int:
-        topic = next(topic for topic in topics().values() if topic.subject == subject)
-        assert topic.record is not None
-        return self._records.index(topic.record)
-
-    def schema_by_id(self, schema_id: int) -> dict[str, Any]:
-        return avro_schema(self._records[schema_id])
-
-
 @pytest.fixture
 def bootstrap(kafka_server: RealServer) -> str:
-    found = str(kafka_server.described.address["bootstrap"])
-    admin = Topics(found)
-    for name in ("access", "receipts", "sources"):
-        admin.apply(topics()[name])
-    return found
-
-
-@pytest.fixture
-def producer(bootstrap: str) -> Iterator[ConfirmedProducer]:
-    with ConfirmedProducer(bootstrap, client_id="test") as made:
-        yield made
-
-
-def until(holds: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.05)
+    return bootstrap_of(kafka_server, "access", "receipts", "sources")
 
 
 def key_named(name: str, *, expires_ms: int | None = None) -> ApiKey:
@@ -72,7 +40,7 @@ def key_named(name: str, *, expires_ms: int | None = None) -> ApiKey:
 
 
 def test_what_is_put_is_known_at_once_and_to_a_later_process_too(bootstrap: str, producer: ConfirmedProducer) -> None:
-    codec = Codec(OneSchemaEach())
+    codec = Codec(LocalLookup())
     directory = Directory(bootstrap, codec, producer=producer)
     directory.start()
     assert directory.wait_ready(30)
@@ -103,24 +71,24 @@ def test_what_is_put_is_known_at_once_and_to_a_later_process_too(bootstrap: str,
 def test_keys_stay_known_while_kafka_is_away_and_new_ones_come_when_it_is_back(
     kafka_server: RealServer, bootstrap: str, producer: ConfirmedProducer
 ) -> None:
-    codec = Codec(OneSchemaEach())
+    codec = Codec(LocalLookup())
     writer, reader = Directory(bootstrap, codec, producer=producer), Directory(bootstrap, codec)
     for directory in (writer, reader):
         directory.start()
         assert directory.wait_ready(30)
     writer.put(key_named("ann").entry())
-    until(lambda: reader.find_key(digest("tw_ann"), 1) is not None, "the key is read")
+    eventually(lambda: reader.find_key(digest("tw_ann"), 1) is not None)
     assert reader.connected
 
     kafka_server.kill()
-    until(lambda: not reader.connected, "the loss is noticed")
+    eventually(lambda: not reader.connected)
     assert reader.ready
     assert reader.find_key(digest("tw_ann"), 1) is not None
 
     kafka_server.start()
-    until(lambda: reader.connected, "the return is noticed")
+    eventually(lambda: reader.connected)
     writer.put(key_named("carl").entry())
-    until(lambda: reader.find_key(digest("tw_carl"), 1) is not None, "the new key is read")
+    eventually(lambda: reader.find_key(digest("tw_carl"), 1) is not None)
     writer.close()
     reader.close()
 
@@ -128,7 +96,7 @@ def test_keys_stay_known_while_kafka_is_away_and_new_ones_come_when_it_is_back(
 def test_a_source_applied_a_moment_ago_is_in_the_list_and_an_absent_broker_is_told(
     kafka_server: RealServer, bootstrap: str, producer: ConfirmedProducer
 ) -> None:
-    codec = Codec(OneSchemaEach())
+    codec = Codec(LocalLookup())
     listed = SourceList(bootstrap, codec, Topics(bootstrap, timeout_s=2))
     listed.start(30)
     for column in [f"column{number}" for number in range(20)]:
@@ -142,7 +110,7 @@ def test_a_source_applied_a_moment_ago_is_in_the_list_and_an_absent_broker_is_to
     with pytest.raises(TemporaryFailure):
         listed.now()
     kafka_server.start()
-    until(lambda: _named(listed) == ["rows"], "the broker is back")
+    eventually(lambda: _named(listed) == ["rows"])
     listed.close()
 
 
@@ -154,7 +122,7 @@ def _named(listed: SourceList) -> list[str]:
 
 
 def test_an_entry_that_is_none_does_not_stop_the_reader(bootstrap: str, producer: ConfirmedProducer) -> None:
-    directory = Directory(bootstrap, Codec(OneSchemaEach()), producer=producer)
+    directory = Directory(bootstrap, Codec(LocalLookup()), producer=producer)
     directory.start()
     producer.send([Outgoing("access", b"key/odd", b"not avro")])
 
@@ -174,7 +142,7 @@ def receipt(codec: Codec, offset: int, stage: ReceiptStage) -> Outgoing:
 async def test_a_wait_ends_with_the_terminal_receipt_and_not_before(
     bootstrap: str, producer: ConfirmedProducer
 ) -> None:
-    codec = Codec(OneSchemaEach())
+    codec = Codec(LocalLookup())
     freshness = Freshness(bootstrap, codec, lambda: int(time.time() * 1000))
     freshness.start()
     wanted = [Accepted("uploads", 2, 8)]
@@ -194,7 +162,7 @@ async def test_a_wait_ends_with_the_terminal_receipt_and_not_before(
     freshness.close()
 
 
-class AwayAtFirst(OneSchemaEach):
+class AwayAtFirst(LocalLookup):
     """A registry that does not answer the first questions, as while it starts beside us."""
 
     def __init__(self, questions: int) -> None:
@@ -209,14 +177,14 @@ class AwayAtFirst(OneSchemaEach):
 
 
 def test_what_comes_while_the_registry_is_away_is_not_forgotten(bootstrap: str, producer: ConfirmedProducer) -> None:
-    writer = Directory(bootstrap, Codec(OneSchemaEach()), producer=producer)
+    writer = Directory(bootstrap, Codec(LocalLookup()), producer=producer)
     writer.start()
     writer.put(KnowledgeBase("acme", "kept").entry())
     registry = AwayAtFirst(3)
     later = Directory(bootstrap, Codec(registry))
     later.start()
 
-    until(lambda: later.ready, "all was read")
+    eventually(lambda: later.ready)
 
     assert registry.left == 0
     assert later.base("acme", "kept") is not None

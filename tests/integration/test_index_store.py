@@ -20,7 +20,7 @@ from streams.adapters.weaviate_index import WeaviateIndex
 from streams.core.identity import text_hash
 from streams.core.versions import NewChunk
 from streams.ports import IndexStore, PermanentFailure
-from tests.integration.conftest import WeaviateServer
+from tests.integration.servers import WeaviateServer
 from tests.support.fake_index import FakeIndex
 
 TENANT = "tenant_a"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -19,7 +18,6 @@ from runtime.privacy.policy import Policy
 from runtime.producer import ConfirmedProducer, Outgoing
 from runtime.topic_read import records_since
 from runtime.topics import Topics
-from schemas.catalog import topics
 from schemas.codec import Codec
 from schemas.lanes import Lane
 from schemas.records import DocumentChange, Operation, Position
@@ -29,30 +27,21 @@ from streams.adapters.policies import PolicyList
 from streams.adapters.retention_log import KafkaRetentionLog
 from streams.ports import TemporaryFailure
 from streams.steps.retention import STREAM
-from tests.integration.servers import RealServer
-from tests.integration.test_following_kafka import OneSchemaEach
+from tests.integration.servers import RealServer, bootstrap_of
 from tests.property.test_index_machine import make_change
 from tests.support.client import eventually
+from tests.support.lookup import LocalLookup
 from tests.support.product import Product
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
 ANN = "ann.lee@example.com"
-CODEC = Codec(OneSchemaEach())
+CODEC = Codec(LocalLookup())
 
 
 @pytest.fixture
 def bootstrap(kafka_server: RealServer) -> str:
-    found = str(kafka_server.described.address["bootstrap"])
-    for name in ("access", "documents"):
-        Topics(found).apply(topics()[name])
-    return found
-
-
-@pytest.fixture
-def producer(bootstrap: str) -> Iterator[ConfirmedProducer]:
-    with ConfirmedProducer(bootstrap, client_id="test") as made:
-        yield made
+    return bootstrap_of(kafka_server, "access", "documents")
 
 
 def test_a_policy_holds_for_what_is_captured_after_it_was_set(bootstrap: str, producer: ConfirmedProducer) -> None:

@@ -11,13 +11,11 @@ from weaviate.client import WeaviateClient
 from runtime.settings import Embedding, Weaviate
 from runtime.topics import Topics
 from runtime.weaviate import connect
-from schemas.catalog import topics
 from schemas.index.contract import Generation
 from streams import generations
 from streams.pipeline import side_group, stage
 from streams.rebuilding.rebuild import Rebuild
-from tests.integration.conftest import WeaviateServer
-from tests.integration.servers import RealServer
+from tests.integration.servers import RealServer, WeaviateServer, bootstrap_of
 from tests.support.client import eventually
 
 pytestmark = pytest.mark.real
@@ -43,9 +41,7 @@ class LeavesWhenRefused(Topics):
 
 @pytest.fixture
 def bootstrap(kafka_server: RealServer) -> str:
-    found = str(kafka_server.described.address["bootstrap"])
-    Topics(found).apply(topics()["documents"])
-    return found
+    return bootstrap_of(kafka_server, "documents")
 
 
 @pytest.fixture

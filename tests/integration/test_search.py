@@ -14,8 +14,8 @@ from httpx_sse import EventSource
 from query_api.weaviate_index import WeaviateIndex
 from query_api.weaviate_link import WeaviateLink
 from runtime.access import SCOPES, KnowledgeBase
-from tests.integration.conftest import WeaviateServer
 from tests.integration.index_writer import IndexWriter, Version, WordEmbedder
+from tests.integration.servers import WeaviateServer
 from tests.unit.query_api.fakes import FakeDirectory, Parts, api_key, app_around
 
 pytestmark = pytest.mark.real

@@ -13,9 +13,9 @@ from weaviate import WeaviateAsyncClient
 from query_api.ports import IndexUnavailable
 from query_api.weaviate_index import WeaviateIndex
 from query_api.weaviate_link import WeaviateLink
-from tests.integration.conftest import WeaviateServer
 from tests.integration.index_writer import IndexWriter, Version, WordEmbedder
-from tests.integration.servers import RealServer
+from tests.integration.servers import RealServer, WeaviateServer
+from tests.support.child_server import running
 from tests.unit.query_api.fakes import Parts, app_around
 
 pytestmark = pytest.mark.real
@@ -25,12 +25,8 @@ CALL_S = 1.0
 
 @pytest.fixture
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    server = RealServer("weaviate", tmp_path_factory.mktemp("store"))
-    try:
-        server.start()
+    with running(RealServer("weaviate", tmp_path_factory.mktemp("store"))) as server:
         yield server
-    finally:
-        server.close()
 
 
 async def ask(parts: Parts) -> tuple[int, float]:
@@ -48,8 +44,7 @@ async def until_answered(parts: Parts, within_s: float) -> None:
 
 
 async def test_a_store_that_hangs_or_dies_is_told_in_time_and_found_again(store: RealServer) -> None:
-    address = store.described.address
-    server = WeaviateServer(str(address["url"]), str(address["grpc"]), store.home.weaviate_key_file.read_text().strip())
+    server = WeaviateServer.of(store)
     writer = IndexWriter(server, keys={}, tenants=["acme"])
     writer.write(Version("plan", ["budget is nine"], 1))
     link = WeaviateLink(server.url, server.grpc, server.key, timeout_s=CALL_S)

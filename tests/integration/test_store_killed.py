@@ -31,7 +31,8 @@ from streams import generations
 from streams.adapters.weaviate_index import WeaviateIndex
 from streams.core.versions import NewChunk
 from streams.ports import TemporaryFailure
-from tests.integration.servers import RealServer
+from tests.integration.servers import RealServer, WeaviateServer
+from tests.support.child_server import running
 
 TENANT = "tenant_a"
 MOST_KILLS = 40
@@ -49,19 +50,14 @@ MANIFEST_FILTERS = ("document", "knowledge_base", "source", "upload_id", "supers
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RealServer]:
-    server = RealServer("weaviate", tmp_path)
-    try:
-        server.start()
+    with running(RealServer("weaviate", tmp_path)) as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture
 def client(server: RealServer) -> Iterator[WeaviateClient]:
-    address = server.described.address
-    key = SecretStr(server.home.weaviate_key_file.read_text().strip())
-    with connect(Weaviate(url=str(address["url"]), grpc=str(address["grpc"]), api_key=key)) as client:
+    at = WeaviateServer.of(server)
+    with connect(Weaviate(url=at.url, grpc=at.grpc, api_key=SecretStr(at.key))) as client:
         yield client
 
 

@@ -29,9 +29,8 @@ from runtime.clock import now_ms
 from runtime.metrics import declare
 from runtime.producer import ConfirmedProducer
 from runtime.topics import Topics
-from schemas.catalog import topics
 from schemas.codec import Codec
-from tests.integration.servers import RealServer
+from tests.integration.servers import RealServer, bootstrap_of
 from tests.support.fake_audit import FakeAudit
 from tests.support.lookup import LocalLookup
 from tests.support.product import Product
@@ -104,11 +103,7 @@ async def replica(bootstrap: str, folder: Path, name: str, *, timeout_s: float =
 
 @pytest.fixture
 def bootstrap(kafka_server: RealServer) -> str:
-    found = str(kafka_server.described.address["bootstrap"])
-    admin = Topics(found)
-    for name in ("uploads", "upload-keys", "receipts"):
-        admin.apply(topics()[name])
-    return found
+    return bootstrap_of(kafka_server, "uploads", "upload-keys", "receipts")
 
 
 @pytest_asyncio.fixture

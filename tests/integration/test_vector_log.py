@@ -30,8 +30,7 @@ from streams.core.outcomes import Done
 from streams.rebuilding.comparison import compare, visible_documents
 from streams.steps.index import IndexStep
 from tests.integration import one_commit
-from tests.integration.conftest import WeaviateServer
-from tests.integration.servers import RealServer
+from tests.integration.servers import RealServer, WeaviateServer, bootstrap_of
 from tests.support.client import eventually
 from tests.support.lookup import LocalLookup
 
@@ -45,10 +44,8 @@ TENANT = "acme"
 @pytest.fixture
 def bootstrap(kafka_server: RealServer) -> Iterator[str]:
     """A broker with an empty topic `embeddings`."""
-    found = str(kafka_server.described.address["bootstrap"])
+    found = bootstrap_of(kafka_server, "embeddings", "receipts")
     admin = Topics(found)
-    for name in ("embeddings", "receipts"):
-        admin.apply(topics()[name])
     eventually(lambda: led(admin), 30)
     yield found
     admin.delete(["embeddings"])
@@ -61,12 +58,6 @@ def led(admin: Topics) -> bool:
         return len(admin.offsets(["embeddings"])) == topics()["embeddings"].partitions
     except BrokerUnavailable:
         return False
-
-
-@pytest.fixture
-def producer(bootstrap: str) -> Iterator[ConfirmedProducer]:
-    with ConfirmedProducer(bootstrap, client_id="test") as made:
-        yield made
 
 
 def embedding(hashed: str, number: float, *, tenant: str = TENANT, model: str = MODEL) -> Embedding:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 import sys
 
-from tests.integration.conftest import WeaviateServer
 from tests.integration.index_writer import IndexWriter
+from tests.integration.servers import WeaviateServer
 from tests.security.canaries import TENANTS, versions
 
 if __name__ == "__main__":

@@ -19,9 +19,8 @@ import pytest
 from query_api.weaviate_index import WeaviateIndex
 from query_api.weaviate_link import WeaviateLink
 from runtime.access import KnowledgeBase
-from tests.integration.conftest import WeaviateServer
 from tests.integration.index_writer import IndexWriter, WordEmbedder
-from tests.integration.servers import RealServer
+from tests.integration.servers import WeaviateServer, shared_weaviate
 from tests.security.canaries import CANARIES, TENANTS, question, versions
 from tests.unit.query_api.fakes import FakeDirectory, Parts, api_key, app_around
 
@@ -35,14 +34,8 @@ _KEYS = {"year": "number", "team": "text"}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeaviateServer]:
-    started = RealServer("weaviate", tmp_path_factory.mktemp("weaviate"))
-    try:
-        started.start()
-        address = started.described.address
-        key = started.home.weaviate_key_file.read_text().strip()
-        yield WeaviateServer(str(address["url"]), str(address["grpc"]), key)
-    finally:
-        started.close()
+    with shared_weaviate(tmp_path_factory.mktemp("weaviate")) as started:
+        yield started
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -19,7 +18,6 @@ from query_api.filters import FilterRefused, Known, parse
 from query_api.ports import Criteria, IndexUnavailable
 from query_api.rights import Rights
 from query_api.weaviate_filters import where
-from runtime import logs
 from runtime.config_commands import config
 from runtime.settings import SettingsError, load_settings
 from tests.unit.connectors.upload_api.world import ADMIN, upload_world
@@ -28,14 +26,6 @@ from tests.unit.query_api.fakes import app_around
 
 SECRET = "s3cret-planted-51c7"
 HOSTILE = "a\nb\r\x1b[31mred\x9b2J\u2028line\u202eabc\x07\x00end"
-
-
-@pytest.fixture
-def log() -> Iterator[StringIO]:
-    stream = StringIO()
-    logs.configure("debug", stream)
-    yield stream
-    structlog.reset_defaults()
 
 
 def settings_with_secrets(folder: Path) -> dict[str, str]:

@@ -10,16 +10,12 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import pytest
-import structlog
 from prometheus_client import CollectorRegistry
 
-from runtime import logs
 from runtime.metrics import declare
 from runtime.producer import DeliveryFailed
 from runtime.tracebacks import traced
@@ -43,14 +39,6 @@ PLANTED = (QUERY, TEXT, TITLE, VALUE, FILE)
 
 def says_all() -> Exception:
     return ValueError(f"could not convert string to float: {' '.join(PLANTED)}")
-
-
-@pytest.fixture
-def log() -> Iterator[StringIO]:
-    stream = StringIO()
-    logs.configure("debug", stream)
-    yield stream
-    structlog.reset_defaults()
 
 
 def events(log: StringIO) -> set[str]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
 from typing import Any
 
 import pytest
-import structlog
 
 from query_api.answering.extractive import Extractive
 from query_api.answers import Answer, AnswerUnavailable
 from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
 from query_api.visibility import Hit
-from runtime import logs
 from runtime.access import KnowledgeBase
 from runtime.progress import Accepted
 from runtime.settings import QueryApi
@@ -32,14 +30,6 @@ def with_one_hit(**more: Any) -> Parts:
     return app_around(
         FakeIndex([candidate(DOC, text=TEXT)], [manifest(DOC, "c", length=len(TEXT))]), FakeEmbedder(), **more
     )
-
-
-@pytest.fixture
-def log() -> Iterator[StringIO]:
-    stream = StringIO()
-    logs.configure("debug", stream)
-    yield stream
-    structlog.reset_defaults()
 
 
 def lines(log: StringIO, event: str) -> list[dict[str, Any]]:

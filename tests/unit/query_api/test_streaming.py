@@ -16,9 +16,7 @@ from query_api.answers import Answer, AnswerLater, Citation
 from query_api.visibility import Hit
 from tests.unit.query_api.fake_index import FakeEmbedder, FakeIndex
 from tests.unit.query_api.fakes import Parts, app_around
-from tests.unit.query_api.test_routes import TEXT, lines, log, with_one_hit
-
-__all__ = ["log"]
+from tests.unit.query_api.test_routes import TEXT, lines, with_one_hit
 
 STREAM = {"Accept": "text/event-stream"}
 WORDS = ["Forty ", "weeks, ", "they say."]

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from io import StringIO
 from typing import Annotated, Any
 
 import httpx
 import pytest
-import structlog
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 
-from runtime import logs
 from runtime.access import SCOPES, Principal
 from runtime.metrics import declare
 from runtime.web import health, identity, problems
@@ -25,6 +23,9 @@ from runtime.web.health import Check, NotHealthy
 from runtime.web.problems import KINDS, Problem
 from runtime.web.requests import RequestMiddleware
 from tests.unit.query_api.fakes import NOW_MS, FakeDirectory, api_key
+
+pytestmark = pytest.mark.usefixtures("log")
+"""structlog's own way of showing a traceback takes seconds."""
 
 
 class Body(BaseModel):
@@ -103,15 +104,6 @@ def client_of(app: FastAPI, key: str | None = "tw_admin") -> httpx.AsyncClient:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers)
-
-
-@pytest.fixture(autouse=True)
-def log() -> Iterator[StringIO]:
-    """Always: structlog's own way of showing a traceback takes seconds."""
-    stream = StringIO()
-    logs.configure("info", stream)
-    yield stream
-    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize(
