@@ -79,8 +79,11 @@ class Ask:
 class Index(Protocol):
     """The store. A tenant it does not know has no objects. All but `live` raise IndexUnavailable and NoIndex too."""
 
-    async def live(self, *, anew: bool = False) -> Live:
-        """The live generation, at most a second old, or looked up anew. Raises NoIndex, IndexUnavailable."""
+    async def live(self, *, keys: bool = False, anew: bool = False) -> Live:
+        """The live generation, at most a second old; its keys may be older unless `keys` says that they are needed.
+
+        anew: all of it looked up after this call began. Raises NoIndex, IndexUnavailable.
+        """
         ...
 
     async def candidates(self, live: Live, criteria: Criteria, ask: Ask) -> list[Candidate]:

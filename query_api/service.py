@@ -207,7 +207,7 @@ class QueryService:
         self, caller: Principal, request: SearchRequest, rights: Rights, query: str, started: float
     ) -> Searched:
         begun = self._clock()
-        live = await self._index.live()
+        live = await self._index.live(keys=bool(request.filters))
         if not live.keys.keys() >= metadata_keys(request.filters):
             live = await self._index.live(anew=True)  # the first document with such a key may be a moment old
         documents = None

@@ -5,7 +5,6 @@ Before it: `retrieval.py`, `service.py`. After it: `weaviate_link.py`. What the 
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -18,6 +17,7 @@ from weaviate.classes.query import Filter as Where
 from weaviate.classes.query import HybridFusion, MetadataQuery
 from weaviate.collections import CollectionAsync
 
+from query_api.live_generation import LiveGeneration
 from query_api.ports import Ask, Candidate, Criteria, Live, Mode, NoIndex
 from query_api.weaviate_filters import present, rights_where, where
 from query_api.weaviate_link import UnknownTenant, WeaviateLink
@@ -25,10 +25,6 @@ from schemas.index.contract import ALIAS, VECTOR, Generation, metadata_key
 from schemas.index.manifest import Manifest
 
 T = TypeVar("T")
-_LIVE_S = 1.0
-_AHEAD_S = 0.5
-"""So long before its end the live generation is looked up anew, if anybody searches: no search then waits for it."""
-
 ALPHA = 0.5
 """alpha of a hybrid search: words and meaning count the same."""
 
@@ -45,33 +41,22 @@ class WeaviateIndex:
     def __init__(self, link: WeaviateLink, *, alias: str = ALIAS, clock: Callable[[], float] = time.monotonic) -> None:
         self._link = link
         self._alias = alias
-        self._clock = clock
-        self._live: Live | None = None
-        self._live_until = 0.0
-        self._looking: asyncio.Task[Live] | None = None
+        self._live = LiveGeneration(self._named, self._described, clock)
 
-    async def live(self, *, anew: bool = False) -> Live:
-        now = self._clock()
-        if not anew and self._live is not None and now < self._live_until:
-            if now >= self._live_until - _AHEAD_S:
-                self._look_once()
-            return self._live
-        # All who wait share one question to the store, and one of them hanging up does not end it.
-        return await asyncio.shield(self._look_once())
+    async def live(self, *, keys: bool = False, anew: bool = False) -> Live:
+        return await self._live.get(keys=keys, anew=anew)
 
-    def _look_once(self) -> asyncio.Task[Live]:
-        """The look that is under way, else a new one. Under load one begins before the last is too old to be used."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look())
-            # Nobody may be waiting: what fails is then found again by who needs it.
-            self._looking.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return self._looking
+    async def _named(self) -> str:
+        async def asked(client: weaviate.WeaviateAsyncClient) -> str:
+            alias = await client.alias.get(alias_name=self._alias)
+            if alias is None:
+                raise NoIndex(f"Weaviate has no alias {self._alias}: nothing was indexed yet")
+            return alias.collection
 
-    async def _look(self) -> Live:
-        until = self._clock() + _LIVE_S
-        self._live = await self._link.call(lambda client: _resolve(client, self._alias))
-        self._live_until = until
-        return self._live
+        return await self._link.call(asked)
+
+    async def _described(self, collection: str) -> Live:
+        return await self._link.call(lambda client: _described(client, collection, self._alias))
 
     async def candidates(self, live: Live, criteria: Criteria, ask: Ask) -> list[Candidate]:
         wanted: dict[str, Any] = {
@@ -195,19 +180,16 @@ class WeaviateIndex:
         except UnknownTenant:
             return nothing
         except NoIndex:
-            self._live = None
+            self._live.forget()
             raise
 
 
-async def _resolve(client: weaviate.WeaviateAsyncClient, name: str) -> Live:
-    alias = await client.alias.get(alias_name=name)
-    if alias is None:
-        raise NoIndex(f"Weaviate has no alias {name}: nothing was indexed yet")
-    config = await client.collections.export_config(alias.collection)
+async def _described(client: weaviate.WeaviateAsyncClient, collection: str, alias: str) -> Live:
+    config = await client.collections.export_config(collection)
     try:
         generation = Generation.from_description(config.description or "")
     except ValueError as error:
-        raise NoIndex(f"the alias {name} points to {alias.collection}, which is no generation") from error
+        raise NoIndex(f"the alias {alias} points to {collection}, which is no generation") from error
     keys: dict[str, dict[str, str]] = {}
     for item in config.properties:
         parsed = metadata_key(item.name)

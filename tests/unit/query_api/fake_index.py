@@ -56,7 +56,7 @@ class FakeIndex:
     hinted: int = 0
     later: Live | None = None
 
-    async def live(self, *, anew: bool = False) -> Live:
+    async def live(self, *, keys: bool = False, anew: bool = False) -> Live:
         if anew and self.later is not None:
             self.now = self.later
         if self.fails is not None:

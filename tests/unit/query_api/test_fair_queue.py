@@ -178,7 +178,7 @@ async def test_the_query_api_refuses_what_its_tenant_has_too_much_of() -> None:
     parts = app_around(index, embedder, directory=people, queue=FairQueue(1, most_waiting=2, longest_wait_s=5))
     unheld = index.live
 
-    async def held():  # type: ignore[no-untyped-def]
+    async def held(**_):  # type: ignore[no-untyped-def]
         await go.wait()
         return await unheld()
 
