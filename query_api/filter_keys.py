@@ -1,7 +1,8 @@
 """Which metadata keys a caller can filter on: those that some chunk in its reach has, and no other tenant's.
 
-Before it: `service.py`, with filters as they came. After it: `filters.py`, which is given these keys only, so that a
-key of another tenant, and its type, are as unknown as one that nobody has; `ports.Index`, which is asked.
+Before it: `service.py`, with filters as they came, and what the knowledge bases declare. After it: `filters.py`, which
+is given these keys only, so that a key of another tenant, and its type, are as unknown as one that nobody has, and as
+one that is not declared; `ports.Index`, which is asked.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from query_api.filters import DEEPEST, MOST_TESTS
 from query_api.ports import Criteria, Index, IndexUnavailable, Live
 from query_api.rights import Rights
+from runtime.access import KnowledgeBase
 
 _MOST_KEPT = 10_000
 """Keys that were found, each with whose reach it was found in: about 5 MB."""
@@ -61,8 +63,9 @@ class FilterKeys:
                 keys.setdefault(key, {})[data_type] = name
         return keys
 
-    async def hint(self, live: Live, rights: Rights) -> str:
-        """What a caller may use instead of a key that is not known; at most a minute old."""
+    async def hint(self, live: Live, rights: Rights, permitted: frozenset[str] | None) -> str:
+        """What a caller may use instead of a key that is not known, of the permitted ones; at most a minute old."""
+        told = "" if permitted is None else " (of documents' own keys only what every knowledge base searched permits)"
         reach, now = _reach(live, rights), self._clock()
         until, keys = self._hints.get(reach, (0.0, []))
         if until <= now:
@@ -70,12 +73,13 @@ class FilterKeys:
                 keys = await self._index.keys_in_use(live, Criteria(rights))
             except IndexUnavailable:
                 # The refusal stands without it: over millions of chunks the question takes longer than a search may.
-                return "use document_id, source, or a key that GET /v1/documents/{id} shows in `metadata`"
+                return f"use document_id, source, or a key that GET /v1/documents/{{id}} shows in `metadata`{told}"
             self._hints[reach] = (now + _HINT_S, keys)
             self._hints.move_to_end(reach)
             if len(self._hints) > _MOST_HINTS:
                 self._hints.popitem(last=False)
-        return f"use one of {', '.join(sorted({*keys, 'source', 'document_id'}))}"
+        usable = keys if permitted is None else permitted.intersection(keys)
+        return f"use one of {', '.join(sorted({*usable, 'source', 'document_id'}))}{told}"
 
 
 def named_keys(raw: object) -> set[str]:
@@ -85,9 +89,20 @@ def named_keys(raw: object) -> set[str]:
     return found
 
 
-def metadata_keys(raw: object) -> set[str]:
-    """Of the keys that filters name those that only documents give."""
-    return named_keys(raw) - {"document_id", "source"}
+def permitted_keys(bases: Iterable[KnowledgeBase]) -> frozenset[str] | None:
+    """What a search over all of these knowledge bases may filter on; None: every key, for none of them declares any.
+
+    A key counts where each knowledge base that declares its keys has declared it: else `ne` and the like would tell
+    documents apart by a key that their own knowledge base keeps from filters.
+    """
+    declared = [frozenset(base.filterable) for base in bases if base.filterable is not None]
+    return frozenset.intersection(*declared) if declared else None
+
+
+def metadata_keys(raw: object, permitted: frozenset[str] | None) -> set[str]:
+    """Of the keys that filters name those that only documents give, and that are permitted."""
+    found = named_keys(raw) - {"document_id", "source"}
+    return found if permitted is None else found & permitted
 
 
 def _name(raw: object, depth: int, found: set[str]) -> None:

@@ -20,7 +20,7 @@ from query_api.answers import NOTHING_FOUND, Answer, Answerer, at_once, verified
 from query_api.caps import Caps
 from query_api.circuits import FallingBack
 from query_api.fair_queue import FairQueue
-from query_api.filter_keys import FilterKeys, metadata_keys, named_keys
+from query_api.filter_keys import FilterKeys, metadata_keys, permitted_keys
 from query_api.filters import Filter, FilterRefused, Known, parse
 from query_api.masked_questions import QuestionMasking
 from query_api.models import SearchRequest
@@ -207,15 +207,17 @@ class QueryService:
         self, caller: Principal, request: SearchRequest, rights: Rights, query: str, started: float
     ) -> Searched:
         begun = self._clock()
+        reached = [base for base in self._bases.bases(caller.tenant) if base.name in rights.bases]
+        permitted = permitted_keys(reached)
+        named = metadata_keys(request.filters, permitted)
         live = await self._index.live(keys=bool(request.filters))
-        if not live.keys.keys() >= metadata_keys(request.filters):
+        if not live.keys.keys() >= named:
             live = await self._index.live(anew=True)  # the first document with such a key may be a moment old
         documents = None
         if request.doc_ids is not None:
             documents = tuple(key for name in request.doc_ids for key in rights.documents(name))
-        reached = (base for base in self._bases.bases(caller.tenant) if base.name in rights.bases)
         as_stored = self._masking.among(caller.tenant, reached)
-        filters = await self._filter(live, rights, request.filters)
+        filters = await self._filter(live, rights, request.filters, named, permitted)
         if as_stored.masks:
             # In a thread: a large filter of addresses takes its time, and others have questions, too.
             query, filters = await asyncio.to_thread(as_stored.asked, query, filters)
@@ -247,13 +249,21 @@ class QueryService:
             request.distinct,
         )
 
-    async def _filter(self, live: Live, rights: Rights, raw: dict[str, object] | None) -> Filter | None:
+    async def _filter(
+        self,
+        live: Live,
+        rights: Rights,
+        raw: dict[str, object] | None,
+        named: set[str],
+        permitted: frozenset[str] | None,
+    ) -> Filter | None:
+        """named: what raw may use of documents' own keys. Raises Problem 422."""
         if not raw:
             return None
         try:
-            return parse(raw, Known(await self._keys.known(live, rights, named_keys(raw)), rights.documents))
+            return parse(raw, Known(await self._keys.known(live, rights, named), rights.documents))
         except FilterRefused as error:
-            fix = await self._keys.hint(live, rights) if error.unknown else error.fix
+            fix = await self._keys.hint(live, rights, permitted) if error.unknown else error.fix
             wrong = FieldError(error.field, error.message, fix)
             raise Problem("validation-failed", f"{error.field} {error.message}: {fix}.", errors=[wrong]) from error
 

@@ -114,9 +114,9 @@ async def test_the_list_of_keys_is_asked_for_at_most_once_a_minute() -> None:
     index, now = index_with(), 0.0
     keys = FilterKeys(index, lambda: now)
 
-    told = [await keys.hint(LIVE_ALL, MINE) for _ in range(3)]
+    told = [await keys.hint(LIVE_ALL, MINE, None) for _ in range(3)]
     now = 61.0
-    told.append(await keys.hint(LIVE_ALL, MINE))
+    told.append(await keys.hint(LIVE_ALL, MINE, None))
 
     assert set(told) == {"use one of document_id, source, year"}
     assert index.hinted == 2
