@@ -58,6 +58,11 @@ class Freshness:
         self._tail.close()
 
     @property
+    def caught_up(self) -> bool:
+        """True once the topic was read to its end."""
+        return self._tail.caught_up
+
+    @property
     def connected(self) -> bool:
         """True if receipts come in: Kafka is reachable, and the topic was read to its end once."""
         return self._tail.connected and self._tail.caught_up

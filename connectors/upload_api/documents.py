@@ -14,6 +14,7 @@ from connectors.document_body import DocumentBody, KnowledgeBaseName, NamedDocum
 from connectors.upload_api.outbox import publish
 from connectors.upload_api.permission import require_writer
 from connectors.upload_api.ports import Parts
+from connectors.upload_api.searchable import WaitFor, WaitSeconds, told
 from runtime.access import Principal
 from runtime.web.identity import require
 from runtime.web.known_first import KnownFirst
@@ -42,8 +43,16 @@ def routes(parts: Parts) -> APIRouter:
     router = APIRouter(prefix="/v1/documents", tags=["documents"], route_class=KnownFirst)
 
     @router.post("", status_code=202, summary="Publish many documents")
-    async def publish_many(body: ManyDocuments, caller: Caller, request: Request) -> dict[str, Any]:
-        """All are checked before any is published; each is answered with its own position, in order."""
+    async def publish_many(
+        body: ManyDocuments,
+        caller: Caller,
+        request: Request,
+        wait: WaitFor = None,
+        timeout: WaitSeconds = 30,  # noqa: ASYNC109  # part of the answer's promise, and bounded
+    ) -> dict[str, Any]:
+        """All are checked before any is published; each is answered with its own position, in order. With
+        `wait=searchable` the answer says how far each came: `searchable`, `failed` (and why), or `received`.
+        """
         for base in dict.fromkeys(document.knowledge_base for document in body.documents):
             await require_writer(caller, base, parts.bases)
         events = [
@@ -57,21 +66,27 @@ def routes(parts: Parts) -> APIRouter:
             for document in body.documents
         ]
         deliveries = await publish(parts, "events", events)
-        told = [
-            {"document_id": event.id, "position": delivery.position}
-            for event, delivery in zip(events, deliveries, strict=True)
-        ]
-        return {"documents": told}
+        published = [(event.id, delivery) for event, delivery in zip(events, deliveries, strict=True)]
+        return {"documents": await told(parts, caller.tenant, published, wait, timeout)}
 
     @router.put("/{document_id:path}", status_code=202, summary="Publish one document, new or changed")
-    async def put(document_id: DocumentName, body: DocumentBody, caller: Caller, request: Request) -> dict[str, Any]:
+    async def put(
+        document_id: DocumentName,
+        *,
+        body: DocumentBody,
+        caller: Caller,
+        request: Request,
+        wait: WaitFor = None,
+        timeout: WaitSeconds = 30,  # noqa: ASYNC109  # as above
+    ) -> dict[str, Any]:
         """The same again changes nothing."""
         await require_writer(caller, body.knowledge_base, parts.bases)
         event = to_event(
             body, tenant=caller.tenant, document_id=document_id, source=SOURCE, request_id=request.state.request_id
         )
         (delivery,) = await publish(parts, "events", [event])
-        return {"document_id": document_id, "position": delivery.position}
+        (answer,) = await told(parts, caller.tenant, [(document_id, delivery)], wait, timeout)
+        return answer
 
     @router.delete("/{document_id:path}", status_code=202, summary="Remove one document")
     async def delete(

@@ -23,7 +23,7 @@ from connectors.keeper import KeeperThread
 from connectors.upload_api.app import create_app
 from connectors.upload_api.checks import checks
 from connectors.upload_api.ports import Parts
-from connectors.upload_api.progress import WINDOW_MS, ProgressTail, UploadProgress
+from connectors.upload_api.progress import ProgressTail, UploadProgress
 from connectors.upload_api.upload_keys import UploadKeys, UploadKeyTail
 from runtime import logs
 from runtime.audit import AuditLog
@@ -82,7 +82,7 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
     )
     directory = Directory(settings.kafka.bootstrap, codec, producer=producer, own_keys=demo_keys(settings))
     progress = UploadProgress()
-    tail = ProgressTail(settings.kafka.bootstrap, codec, progress, since_ms=now_ms() - WINDOW_MS)
+    tail = ProgressTail(settings.kafka.bootstrap, codec, progress, now_ms)
     keys = UploadKeys()
     key_tail = UploadKeyTail(settings.kafka.bootstrap, codec, keys)
     blobs = BlobStore(settings.blobs_url)
@@ -94,6 +94,7 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
         blobs=blobs,
         bases=directory,
         progress=progress,
+        receipts=tail.receipts,
         spool=settings.spool,
         max_bytes=settings.upload.max_bytes,
         now_ms=now_ms,

@@ -5,14 +5,16 @@ Before this: nothing. After this: `app.py` takes them all in one bundle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import runtime.progress
 from connectors.upload_api.upload_keys import UploadKeys
 from runtime.access import KnowledgeBase
 from runtime.producer import Delivery, Outgoing
+from runtime.progress import Accepted
 from schemas.records import AccessEntry, Record, Upload
 
 
@@ -114,6 +116,19 @@ class Progress(Protocol):
         ...
 
 
+class Receipts(Protocol):
+    """What the stages have said of accepted inputs, by position."""
+
+    @property
+    def progress(self) -> runtime.progress.Progress:
+        """Which have ended, and which of them failed."""
+        ...
+
+    async def wait(self, positions: Sequence[Accepted], timeout_s: float) -> list[Accepted]:
+        """Those of the positions that did not end within the timeout."""
+        ...
+
+
 @dataclass(frozen=True)
 class Parts:
     """Everything the routes need. stopping is true once the process was told to end.
@@ -127,6 +142,7 @@ class Parts:
     blobs: Blobs
     bases: Bases
     progress: Progress
+    receipts: Receipts
     spool: Path
     max_bytes: int
     now_ms: Callable[[], int]

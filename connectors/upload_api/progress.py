@@ -11,9 +11,11 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 
 from connectors.upload_api.ports import StageSeen, UploadState
+from runtime.freshness import Freshness
 from runtime.producer import Delivery
 from runtime.topic_tail import TopicTail
 from schemas.codec import Codec
@@ -145,28 +147,36 @@ class UploadProgress:
 
 
 class ProgressTail:
-    """Feeds an UploadProgress from Kafka, in two threads."""
+    """Feeds an UploadProgress from Kafka, from back_ms before now on; receipts are what positions are waited for by."""
 
-    def __init__(self, bootstrap: str, codec: Codec, progress: UploadProgress, *, since_ms: int) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        codec: Codec,
+        progress: UploadProgress,
+        now_ms: Callable[[], int],
+        *,
+        back_ms: int = WINDOW_MS,
+    ) -> None:
         self._codec = codec
         self._progress = progress
-        self._uploads = TopicTail(bootstrap, "uploads", self._take_upload, since_ms=since_ms)
-        self._receipts = TopicTail(bootstrap, "receipts", self._take_receipt, since_ms=since_ms)
+        self._uploads = TopicTail(bootstrap, "uploads", self._take_upload, since_ms=now_ms() - back_ms)
+        self.receipts = Freshness(bootstrap, codec, now_ms, back_ms=back_ms, also=progress.take_receipt)
 
     def start(self) -> None:
         """Begin to read."""
         self._uploads.start()
-        self._receipts.start()
+        self.receipts.start()
 
     def close(self) -> None:
         """Stop reading."""
         self._uploads.close()
-        self._receipts.close()
+        self.receipts.close()
 
     @property
     def caught_up(self) -> bool:
         """True once the last day was read."""
-        return self._uploads.caught_up and self._receipts.caught_up
+        return self._uploads.caught_up and self.receipts.caught_up
 
     @property
     def connected(self) -> bool:
@@ -177,8 +187,3 @@ class ProgressTail:
         del key
         if value is not None:
             self._progress.take_upload(self._codec.decode(value, Upload), f"uploads/{partition}@{offset}")
-
-    def _take_receipt(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
-        del partition, offset, key
-        if value is not None:
-            self._progress.take_receipt(self._codec.decode(value, Receipt))

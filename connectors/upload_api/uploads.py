@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import JSONResponse, Response
 
 from connectors.upload_api.follow import wait_ended
@@ -22,6 +22,7 @@ from connectors.upload_api.outbox import publish
 from connectors.upload_api.permission import require_writer
 from connectors.upload_api.ports import Parts, UploadState
 from connectors.upload_api.receive import Received, invalid_field, receive
+from connectors.upload_api.searchable import WaitFor, WaitSeconds
 from runtime.access import Principal
 from runtime.blobs import BlobUnavailable
 from runtime.filetypes import Kind, detect
@@ -63,8 +64,8 @@ def routes(parts: Parts) -> APIRouter:
         request: Request,
         caller: Caller,
         idempotency_key: Annotated[list[str], Header(description=_KEY)] = [],  # noqa: B006  # FastAPI copies it
-        wait: Annotated[str | None, Query(pattern="^searchable$", description="Answer once it is searchable.")] = None,
-        timeout: Annotated[float, Query(ge=0, le=300, description="Seconds that `wait` may take.")] = 30,  # noqa: ASYNC109
+        wait: WaitFor = None,
+        timeout: WaitSeconds = 30,  # noqa: ASYNC109  # part of the answer's promise, and bounded
     ) -> Response:
         """Answers 202 once file and record are durable. With `wait=searchable` the answer says how far it came."""
         upload_id = upload_id_for(caller, idempotency_key, required=parts.key_required)

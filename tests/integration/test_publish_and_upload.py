@@ -95,3 +95,21 @@ def test_a_path_that_is_not_there_is_told(run: Run, tmp_path: Path) -> None:
     result = run("upload", str(tmp_path / "none.pdf"))
     assert result.exit_code == 1
     assert "there is no such file or folder" in result.output
+
+
+def test_documents_that_were_waited_for_are_found_at_once(product: Product, base: str) -> None:
+    """Neither a look again nor a position: what is told as searchable is."""
+    texts = {f"bird-{at}": f"Bird number {at} nests in willow {at}." for at in range(150)}  # enough for the bulk lane
+    documents = [{"id": name, "text": text, "knowledge_base": base} for name, text in texts.items()]
+
+    answer = product.client.ingest.post("/v1/documents?wait=searchable&timeout=120", json={"documents": documents})
+
+    assert answer.status_code == 202, answer.text
+    assert {document["state"] for document in answer.json()["documents"]} == {"searchable"}
+    assert found(product, base, texts["bird-17"])[0] == "bird-17"
+
+    one = product.client.ingest.put(
+        "/v1/documents/bird-17?wait=searchable", json={"text": "A shrike impales its prey.", "knowledge_base": base}
+    )
+    assert one.json()["state"] == "searchable", one.text
+    assert found(product, base, "shrike prey")[0] == "bird-17"

@@ -59,7 +59,7 @@ class Replica:
 async def replica(bootstrap: str, folder: Path, name: str, *, timeout_s: float = 20.0) -> AsyncIterator[Replica]:
     codec, progress, keys = Codec(LocalLookup()), UploadProgress(), UploadKeys()
     producer = await asyncio.to_thread(ConfirmedProducer, bootstrap, client_id=name, timeout_s=timeout_s)
-    tail = ProgressTail(bootstrap, codec, progress, since_ms=now_ms() - 3_600_000)
+    tail = ProgressTail(bootstrap, codec, progress, now_ms, back_ms=3_600_000)
     key_tail = UploadKeyTail(bootstrap, codec, keys)
     registry, people = CollectorRegistry(), People()
     parts = Parts(
@@ -68,6 +68,7 @@ async def replica(bootstrap: str, folder: Path, name: str, *, timeout_s: float =
         blobs=BlobStore(str(folder / "blobs")),
         bases=people,
         progress=progress,
+        receipts=tail.receipts,
         spool=folder / f"spool-{name}",
         max_bytes=1_000_000,
         now_ms=now_ms,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from runtime.access import ApiKey, KnowledgeBase, Role, Scope, digest
 from runtime.blobs import BlobStore
 from runtime.metrics import declare
 from runtime.producer import Delivery, DeliveryFailed, Outgoing
+from runtime.progress import Accepted, Progress
 from runtime.settings import Limits
 from runtime.web.limits import RateLimits
 from schemas.records import AccessEntry, Event, Receipt, ReceiptStage, Record, Upload, UploadKey, UploadKeyStep
@@ -113,6 +114,35 @@ class People:
         self.bases.add((base.tenant, base.name))
 
 
+class Receipts:
+    """The topic `receipts`: what the stages say of a position, and who waits. looks: how often somebody began."""
+
+    def __init__(self) -> None:
+        self.progress = Progress()
+        self.waiting = asyncio.Event()
+        self.looks = 0
+        self._came = asyncio.Event()
+
+    def end(self, position: str, stage: ReceiptStage, *, reason: str | None = None, tenant: str = "acme") -> None:
+        """The input at this position came to its end."""
+        self.progress.take(Receipt(tenant, "shop", "d", stage, position, "v", "api", reason=reason, receipt_ms=5))
+        self._came.set()
+
+    async def wait(self, positions: Sequence[Accepted], timeout_s: float) -> list[Accepted]:
+        self.looks += 1
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while missing := [position for position in positions if not self.progress.ended(position)]:
+            self._came.clear()
+            self.waiting.set()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._came.wait()
+            except TimeoutError:
+                break
+        return missing
+
+
 @dataclass
 class World:
     """Everything a test looks at."""
@@ -122,6 +152,7 @@ class World:
     log: Log
     people: People
     progress: UploadProgress
+    receipts: Receipts
     keys: UploadKeys
     clock: list[int]
     folder: Path
@@ -183,7 +214,7 @@ async def upload_world(
     """A fresh world, or a replica: another one on the same log. Files up to max_bytes are accepted; guard goes to the
     BodyGuard. reads: whether it reads the keys' topic; none reads `uploads` but by itself accepting.
     """
-    log, people, progress, keys = log or Log(), People(), UploadProgress(), UploadKeys()
+    log, people, progress, receipts, keys = log or Log(), People(), UploadProgress(), Receipts(), UploadKeys()
     stop, clock, audit = list[bool](), [1_000], FakeAudit()
 
     def read(record: Record, delivery: Delivery) -> None:
@@ -202,6 +233,7 @@ async def upload_world(
         blobs=BlobStore(str(folder / "blobs")),
         bases=people,
         progress=progress,
+        receipts=receipts,
         spool=folder / "spool",
         max_bytes=max_bytes,
         now_ms=lambda: clock[0],
@@ -227,4 +259,4 @@ async def upload_world(
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://upload") as client:
-        yield World(app, client, log, people, progress, keys, clock, folder, audit, stop)
+        yield World(app, client, log, people, progress, receipts, keys, clock, folder, audit, stop)
