@@ -1,4 +1,4 @@
-"""Which generation is live: at most a second old, one question for all who wait, ahead of time under load, and cheap."""
+"""Which generation is live: at most a second old, one question for all who wait, ahead of time under load."""
 
 from __future__ import annotations
 
