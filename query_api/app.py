@@ -16,6 +16,7 @@ from query_api.lookups import Lookups
 from query_api.service import QueryService
 from runtime.identity.callers import Tokens
 from runtime.metrics import Metrics
+from runtime.privacy.sealing import Seals
 from runtime.progress import Progress
 from runtime.settings import Web
 from runtime.web import audit, docs_page, health, identity, limits, openapi, problems
@@ -46,6 +47,7 @@ class Deps:
     log: audit.Log
     people: access_routes.People
     web: Web = field(default_factory=Web)
+    seals: Seals = field(default_factory=Seals)
     tokens: Tokens | None = None
 
 
@@ -69,9 +71,9 @@ def create_app(deps: Deps) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(routes.router(deps.service, deps.lookups, deps.progress))
+    app.include_router(routes.router(deps.service, deps.lookups, deps.progress, deps.seals))
     app.include_router(access_routes.router(deps.people))
-    app.include_router(further_routes.router(deps.service, deps.progress, deps.ratings, deps.now_ms))
+    app.include_router(further_routes.router(deps.service, deps.progress, deps.ratings, deps.now_ms, deps.seals))
     app.include_router(health.router(deps.checks, deps.metrics.registry, version=deps.version))
     problems.install(app)
     openapi.install(app)

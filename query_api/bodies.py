@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from query_api.answers import Answer
@@ -18,7 +19,19 @@ from query_api.models import (
 )
 from query_api.service import Searched
 from query_api.visibility import Hit, Neighbour
+from runtime.privacy.sealing import Seals
 from runtime.web import audit
+from schemas.records import document_key
+
+
+def opened(searched: Searched, seals: Seals) -> Searched:
+    """The same with the hits' sealed metadata in clear. Here and not earlier, so that no model and no cache gets it."""
+
+    def clear(hit: Hit) -> Hit:
+        document = document_key(searched.rights.tenant, hit.knowledge_base, hit.document_id)
+        return replace(hit, metadata=seals.opened(document, hit.metadata))
+
+    return replace(searched, found=replace(searched.found, hits=tuple(map(clear, searched.found.hits))))
 
 
 def search_response(asked: SearchRequest, searched: Searched, position: str | None) -> SearchResponse:

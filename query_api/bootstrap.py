@@ -45,6 +45,7 @@ from runtime.freshness import Freshness
 from runtime.identity.build import logins, token_callers
 from runtime.identity.signing import signing_of
 from runtime.metrics import Metrics, metrics
+from runtime.privacy.sealing import Seals
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings, SettingsError
 from runtime.settings_answer_cache import AnswerCache as AnswerCacheSettings
@@ -158,6 +159,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
             stop=stop,
             log=audit,
             web=settings.web,
+            seals=Seals(settings.privacy.sealing),
             people=People(changes, logins(settings, directory.state, signing), settings.tenant, now_ms),
             tokens=token_callers(settings, directory.state, signing, issuers),
         )

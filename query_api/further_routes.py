@@ -11,12 +11,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 
 from query_api.batch import BatchRequest, BatchResponse, answered
-from query_api.bodies import query_response
+from query_api.bodies import opened, query_response
 from query_api.feedback import FeedbackRequest, FeedbackResponse, Ratings
 from query_api.models import QueryResponse, SearchRequest
 from query_api.service import QueryService
 from query_api.vector_stores import ResultsPage, VectorStoreSearch, as_page, as_search
 from runtime.access import Principal
+from runtime.privacy.sealing import Seals
 from runtime.progress import Progress
 from runtime.web import limits
 from runtime.web.identity import require
@@ -28,7 +29,9 @@ READS = frozenset({"/v1/query/batch", "/v1/vector_stores/{vector_store_id}/searc
 """As in `routes.py`."""
 
 
-def router(service: QueryService, progress: Progress, ratings: Ratings, now_ms: Callable[[], int]) -> APIRouter:
+def router(
+    service: QueryService, progress: Progress, ratings: Ratings, now_ms: Callable[[], int], seals: Seals
+) -> APIRouter:
     """`/v1/query/batch`, `/v1/feedback`, `/v1/vector_stores/{id}/search`."""
     routes = APIRouter(prefix="/v1", tags=["query"])
 
@@ -37,7 +40,8 @@ def router(service: QueryService, progress: Progress, ratings: Ratings, now_ms: 
         """Answers in the questions' order. Each question counts against the caller's rate."""
 
         async def one(asked: SearchRequest) -> QueryResponse:
-            return query_response(asked, *await service.answer(caller, asked), progress.newest(caller.tenant))
+            searched, answer, took_s = await service.answer(caller, asked)
+            return query_response(asked, opened(searched, seals), answer, took_s, progress.newest(caller.tenant))
 
         results = await answered(
             body.queries, one, count=lambda: limits.again(request), request_id=request.state.request_id
@@ -53,7 +57,7 @@ def router(service: QueryService, progress: Progress, ratings: Ratings, now_ms: 
     async def vector_store(vector_store_id: Store, body: VectorStoreSearch, caller: Reader) -> ResultsPage:
         """`client.vector_stores.search(knowledge_base, query=...)` with the stock client, pointed at `/v1`."""
         asked = as_search(vector_store_id, body)
-        searched = await service.search(caller, asked)
+        searched = opened(await service.search(caller, asked), seals)
         return as_page(body, asked.query, searched.found.hits)
 
     return routes

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request
 
 from query_api.answers import Answer
-from query_api.bodies import hit_bodies, query_response, search_response
+from query_api.bodies import hit_bodies, opened, query_response, search_response
 from query_api.errors import problem_of
 from query_api.lookups import Lookups
 from query_api.models import (
@@ -22,6 +22,7 @@ from query_api.models import (
 from query_api.service import QueryService, Searched
 from query_api.streaming import told
 from runtime.access import Principal
+from runtime.privacy.sealing import Seals
 from runtime.progress import Progress
 from runtime.web.event_stream import EventStream, wants_events
 from runtime.web.identity import require
@@ -36,13 +37,14 @@ READS = frozenset({"/v1/search", "/v1/query"})
 """They change nothing, though they are POSTed: while the store that counts requests is away they go on."""
 
 
-def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRouter:
+def router(service: QueryService, lookups: Lookups, progress: Progress, seals: Seals) -> APIRouter:
     """`/v1/search`, `/v1/query`, `/v1/documents/{id}`, `/v1/stats`."""
     routes = APIRouter(prefix="/v1", tags=["query"])
 
     @routes.post("/search", summary="Hits for a query", response_model_exclude_unset=True)
     async def search(body: SearchRequest, caller: Reader) -> SearchResponse:
-        return search_response(body, await service.search(caller, body), progress.newest(caller.tenant))
+        searched = opened(await service.search(caller, body), seals)
+        return search_response(body, searched, progress.newest(caller.tenant))
 
     @routes.post(
         "/query",
@@ -55,12 +57,12 @@ def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRo
         """With `Accept: text/event-stream` the events `hits`, `delta`, ..., last `done` (as the JSON) or `error`."""
 
         def whole(searched: Searched, answer: Answer, took_s: float) -> QueryResponse:
-            return query_response(body, searched, answer, took_s, progress.newest(caller.tenant))
+            return query_response(body, opened(searched, seals), answer, took_s, progress.newest(caller.tenant))
 
         if not wants_events(request.headers.get("Accept", "")):
             return whole(*await service.answer(caller, body))
         searched, parts = await service.stream(caller, body)
-        hits = [hit.model_dump(exclude_unset=True) for hit in hit_bodies(searched.found.hits, body)]
+        hits = [hit.model_dump(exclude_unset=True) for hit in hit_bodies(opened(searched, seals).found.hits, body)]
         return EventStream(
             told(hits, parts, lambda answer, took_s: whole(searched, answer, took_s).model_dump(exclude_unset=True)),
             request_id=request.state.request_id,
@@ -83,7 +85,7 @@ def router(service: QueryService, lookups: Lookups, progress: Progress) -> APIRo
             knowledge_base=split_document_key(manifest.document)[1],
             version=manifest.position.version,
             title=manifest.title,
-            metadata=manifest.metadata,
+            metadata=seals.opened(manifest.document, manifest.metadata),
             access=None if manifest.access is None else sorted(manifest.access),
             source=manifest.origin.source,
             origin={

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from runtime.settings_answer_cache import AnswerCache
 from runtime.settings_answering import Answer, Prices
 from runtime.settings_identity import Login, OAuth
+from runtime.settings_privacy import Privacy
 from runtime.settings_section import Section as _Section
 
 
@@ -213,14 +214,6 @@ class Access(_Section):
 
     demo_key_file: Path | None = None
     longest_key_days: int = Field(365, ge=1, description="Longest life of a key whose maker is no admin.")
-
-
-class Privacy(_Section):
-    """Personal data. What is done with it, each knowledge base's policy says (`thalweg access bases`)."""
-
-    mask_key: SecretStr | None = Field(
-        None, min_length=32, description="Secret of the tokens in place of addresses; with another one all change."
-    )
 
 
 class Limits(_Section):

@@ -20,6 +20,7 @@ import structlog
 from runtime.clock import now_ms
 from runtime.directory import Directory
 from runtime.metrics import Metrics, metrics, total
+from runtime.privacy.sealing import Seals
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings
 from runtime.topics import BrokerUnavailable, Topics
@@ -240,10 +241,11 @@ def _parse(given: _Given) -> _Parts:
 
 def _protection(given: _Given) -> tuple[PolicyList, Protection]:
     """What the policies make of changes; they are followed from now on. Raises BrokerUnavailable."""
-    kafka, key = given.settings.kafka, given.settings.privacy.mask_key
+    kafka, privacy = given.settings.kafka, given.settings.privacy
     policies = PolicyList(Directory(kafka.bootstrap, given.codec), Topics(kafka.bootstrap))
     policies.start(kafka.request_timeout_s)
-    return policies, Protection(policies, key.get_secret_value() if key else None)
+    mask_key = privacy.mask_key.get_secret_value() if privacy.mask_key else None
+    return policies, Protection(policies, mask_key, Seals(privacy.sealing))
 
 
 def _index(given: _Given) -> _Parts:

@@ -77,6 +77,11 @@ class Home:
         return self.secrets / "mask-key"
 
     @property
+    def seal_keys_file(self) -> Path:
+        """The secrets that sealed metadata is opened with, the one that seals first. Lost, it is lost."""
+        return self.secrets / "seal-keys"
+
+    @property
     def connector_secrets(self) -> Path:
         """Files that connectors may refer to as `${file:PATH:KEY}` or `${directory:FOLDER:FILE}`."""
         return self.secrets / "connectors"
@@ -102,6 +107,7 @@ class Home:
         keep_secret(self.postgres_password_file, secrets.token_urlsafe(32))
         keep_secret(self.demo_key_file, f"tw_{secrets.token_urlsafe(32)}")
         keep_secret(self.mask_key_file, secrets.token_urlsafe(32))
+        keep_secret(self.seal_keys_file, secrets.token_urlsafe(32))
 
 
 def keep_secret(file: Path, value: str) -> str:

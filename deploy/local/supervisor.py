@@ -166,7 +166,8 @@ def settings_section(wanted: plan.Plan, given: Context, servers: Sequence[Server
     merged: dict[str, dict[str, object]] = {}
     sections = [server.settings for server in servers] + [plan.external_settings(wanted)]
     sections.append({"access": {"demo_key_file": str(given.home.demo_key_file)}})
-    sections.append({"privacy": {"mask_key": given.home.mask_key_file.read_text().strip()}})
+    kept = {"mask_key": given.home.mask_key_file, "seal_keys": given.home.seal_keys_file}
+    sections.append({"privacy": {name: file.read_text().strip() for name, file in kept.items()}})
     for app in apps.APPS if wanted.with_apps else ():
         section = app.api or ("lag_exporter" if app.name == "lag-exporter" else "")
         if section:

@@ -1,4 +1,4 @@
-"""What a knowledge base wants done with personal data. Pure.
+"""What a knowledge base wants done with personal data and secrets. Pure.
 
 A policy holds for what is captured after it was set. What was indexed before stays as it was until it is sent again.
 Before this: `thalweg access bases`. After this: `../access.py` keeps it.
@@ -25,6 +25,15 @@ LABEL = "sensitivity"
 
 RESTRICTED: Sensitivity = "restricted"
 LONGEST_RETENTION_DAYS = 36_500
+MOST_SEALED = 32
+"""Metadata keys that a policy can name for sealing."""
+
+LONGEST_NAME = 200
+NEVER_SEALED = {
+    LABEL: "how far a document may go is decided by it",
+    "filename": "a file's name is told of the document's origin, too, and may be its id",
+}
+"""Metadata keys that cannot be sealed, and why."""
 
 
 class PolicyRefused(ValueError):
@@ -42,13 +51,15 @@ class Policy:
     mask: kinds that are masked in text, title and metadata. region: the country (ISO 3166, two letters) whose phone
     numbers are written without a country code; empty: only those with `+` are found. sensitivity: the label of a
     document without one; None: labels are not in use here. retention_days: a document goes so long after its last
-    change; None: it stays.
+    change; None: it stays. seal: metadata keys whose values are kept encrypted, whole and not masked; nobody can filter
+    on them.
     """
 
     mask: tuple[Kind, ...] = ()
     region: str = ""
     sensitivity: Sensitivity | None = None
     retention_days: int | None = None
+    seal: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As the topic `access` holds it: only what differs from the default."""
@@ -77,7 +88,19 @@ class Policy:
             if kind not in KINDS:
                 raise PolicyRefused("mask", f"names {kind!r}", f"use some of {', '.join(KINDS)}")
         # In one order, so that two policies that do the same are equal.
-        return Policy(tuple(k for k in KINDS if k in kinds), region, sensitivity, days)
+        return Policy(tuple(k for k in KINDS if k in kinds), region, sensitivity, days, _sealed(raw))
+
+
+def _sealed(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    names = _names(raw, "seal")
+    if len(set(names)) > MOST_SEALED:
+        raise PolicyRefused("seal", f"names more than {MOST_SEALED} metadata keys", "name fewer")
+    for name in names:
+        if not 0 < len(name) <= LONGEST_NAME:
+            raise PolicyRefused("seal", "names no metadata key", f"give names of 1 to {LONGEST_NAME} characters")
+        if name in NEVER_SEALED:
+            raise PolicyRefused("seal", f"names {name!r}", f"leave it out: {NEVER_SEALED[name]}")
+    return tuple(sorted(set(names)))
 
 
 def _names(raw: Mapping[str, Any], field: str) -> Sequence[str]:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from runtime.privacy.masking import Masked, Masker
 from runtime.privacy.policy import LABEL, SENSITIVITIES, Policy
+from runtime.privacy.sealing import Seals
 from schemas.records import Block, DocumentChange, MetadataValue, Operation
 from streams.ports import Misconfigured, PermanentFailure
 
@@ -29,11 +30,14 @@ class Policies(Protocol):
 
 
 class Protection:
-    """One for a process. mask_key: the secret that tokens are made with; needed where a policy masks."""
+    """One for a process. mask_key: the secret that tokens are made with; needed where a policy masks. seals: likewise
+    where one seals.
+    """
 
-    def __init__(self, policies: Policies, mask_key: str | None) -> None:
+    def __init__(self, policies: Policies, mask_key: str | None, seals: Seals) -> None:
         self._policies = policies
         self._mask_key = mask_key
+        self._seals = seals
         self._masker = lru_cache(maxsize=1000)(self._masker_of)
 
     def now(self) -> Protect:
@@ -50,7 +54,11 @@ class Protection:
             return change  # it carries nothing but names
         if policy.sensitivity is not None:
             change = replace(change, metadata=_labelled(change.metadata, policy))
-        return masked(change, policy, self._masker(change.tenant)) if policy.mask else change
+        given = change.metadata
+        if policy.mask:
+            change = masked(change, policy, self._masker(change.tenant))
+        # What is sealed is the value as it came: whoever may read it shall have all of it.
+        return sealed(change, given, policy, self._seals) if policy.seal else change
 
     def _masker_of(self, tenant: str) -> Masker:
         if self._mask_key is None:
@@ -75,6 +83,25 @@ def masked(change: DocumentChange, policy: Policy, masker: Masker) -> DocumentCh
         title=None if change.title is None else of(change.title).text,
         metadata={name: masker.value(value, policy) for name, value in change.metadata.items()},
         origin=origin,
+    )
+
+
+def sealed(change: DocumentChange, given: Mapping[str, MetadataValue], policy: Policy, seals: Seals) -> DocumentChange:
+    """The change with ciphertexts of the given values under the policy's keys, which are not filterable any more.
+
+    A value that looks like a ciphertext is sealed, too: what a writer sends is never taken for one of ours. Raises
+    Misconfigured without a key.
+    """
+    if not seals.can_seal:
+        raise Misconfigured("a knowledge base seals metadata: set privacy.seal_keys for capture and parse")
+    closed = {
+        name: seals.sealed(change.key, name, value)
+        for name, value in given.items()
+        if name in policy.seal and value is not None  # nothing is no secret, and stays nothing
+    }
+    names = sorted(change.metadata) if change.filterable is None else change.filterable
+    return replace(
+        change, metadata={**change.metadata, **closed}, filterable=[name for name in names if name not in policy.seal]
     )
 
 

@@ -85,12 +85,12 @@ def test_every_service_should_be_held_in(services: dict[str, dict[str, Any]]) ->
     assert writable == {"kafka", "weaviate"}
 
 
-def test_the_parser_of_strangers_files_should_have_no_secret_but_the_mask_key_and_no_way_out(
+def test_the_parser_of_strangers_files_should_have_no_secrets_but_those_it_masks_and_seals_with_and_no_way_out(
     compose: dict[str, Any], services: dict[str, dict[str, Any]]
 ) -> None:
     assert services["parse"]["networks"] == ["inside"]
     assert compose["networks"]["inside"] == {"internal": True}
-    assert services["parse"]["secrets"] == ["mask-key"]
+    assert services["parse"]["secrets"] == ["mask-key", "seal-keys"]
     assert "ports" not in services["parse"]
 
 
@@ -215,6 +215,7 @@ def test_secrets_should_be_made_once_closed_to_others_and_readable_in_containers
     assert {file.stat().st_mode & 0o777 for file in (tmp_path / "secrets").iterdir()} == {0o644}
     assert f"STACK_SECRETS={tmp_path / 'secrets'}\n" in (tmp_path / "env").read_text()
     assert made["postgres-dsn"] == f"postgresql://thalweg:{made['postgres-password']}@postgres:5432/thalweg"
-    generated = [made[name] for name in ("postgres-password", "weaviate-key", "administrator-key", "login-secret")]
+    names = ("postgres-password", "weaviate-key", "administrator-key", "login-secret", "mask-key", "seal-keys")
+    generated = [made[name] for name in names]
     assert all(re.fullmatch(r"(tw_)?[0-9a-f]{64}", value) for value in generated)
-    assert len(set(generated)) == 4
+    assert len(set(generated)) == len(names)

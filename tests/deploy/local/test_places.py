@@ -14,7 +14,13 @@ def test_secrets_should_be_made_once_and_be_readable_by_their_owner_alone(tmp_pa
     home.make()
     assert home.demo_key_file.read_text() == key
     assert key.startswith("tw_")
-    for file in (home.demo_key_file, home.weaviate_key_file, home.postgres_password_file, home.mask_key_file):
+    for file in (
+        home.demo_key_file,
+        home.weaviate_key_file,
+        home.postgres_password_file,
+        home.mask_key_file,
+        home.seal_keys_file,
+    ):
         assert file.stat().st_mode & 0o777 == 0o600
     assert home.secrets.stat().st_mode & 0o777 == 0o700
 

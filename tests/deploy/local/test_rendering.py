@@ -74,7 +74,7 @@ def test_weaviate_should_never_be_open_without_a_key(context: Context) -> None:
 
 def test_no_secret_should_stand_on_a_command_line(context: Context) -> None:
     secrets = [file.read_text().strip() for file in context.home.secrets.iterdir() if file.is_file()]
-    assert len(secrets) == 4
+    assert len(secrets) == 5
     for server in all_of(context):
         for secret in secrets:
             assert secret not in " ".join(server.command)
@@ -101,6 +101,7 @@ def test_settings_for_our_processes_should_be_ones_that_runtime_settings_knows(c
     assert settings.access.demo_key_file == context.home.demo_key_file
     assert settings.privacy.mask_key is not None
     assert settings.privacy.mask_key.get_secret_value() == context.home.mask_key_file.read_text().strip()
+    assert settings.privacy.sealing == (context.home.seal_keys_file.read_text().strip(),)
     assert settings.weaviate.api_key is not None
 
 

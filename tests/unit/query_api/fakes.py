@@ -28,6 +28,7 @@ from runtime.access_changes import AccessChanges
 from runtime.identity.callers import Tokens
 from runtime.identity.logins import Logins
 from runtime.metrics import Metrics, declare
+from runtime.privacy.sealing import Seals
 from runtime.producer import Delivery, DeliveryFailed, Outgoing
 from runtime.progress import Accepted, Progress
 from runtime.settings import Limits, QueryApi
@@ -149,6 +150,7 @@ def app_around(
     clock: Callable[[], float] | None = None,
     stop: Callable[[], Awaitable[None]] = _nothing,
     mask_key: str | None = None,
+    seal_keys: Sequence[str] = (),
     rates: Limits | None = None,
     instead: Answerer | None = None,
     queue: FairQueue | None = None,
@@ -191,6 +193,7 @@ def app_around(
             log=audit,
             people=people or people_of(AccessReplica(AccessTopic())),
             tokens=tokens,
+            seals=Seals(seal_keys),
         )
     )
     client = httpx.AsyncClient(

@@ -13,9 +13,11 @@ import pytest
 from runtime.filetypes import Kind
 from runtime.privacy.masking import Masker
 from runtime.privacy.policy import Policy
+from runtime.privacy.sealing import PREFIX, Seals
 from schemas.codec import Codec
 from schemas.lanes import Lane
-from schemas.records import Block, DocumentChange, Event, Operation, Origin, Receipt, Upload
+from schemas.records import Block, DocumentChange, Event, MetadataValue, Operation, Origin, Receipt, Upload
+from streams.core.identity import filterable_metadata
 from streams.core.outcomes import Done, Outcome, Rejected, Retry
 from streams.parsing.result import ParsedText
 from streams.ports import Inbound, TemporaryFailure
@@ -48,7 +50,8 @@ class FakePolicies:
 
 
 def protected(change: DocumentChange, policy: Policy, key: str | None = KEY) -> DocumentChange:
-    return Protection(FakePolicies({(change.tenant, change.knowledge_base): policy}), key).now()(change)
+    policies = FakePolicies({(change.tenant, change.knowledge_base): policy})
+    return Protection(policies, key, Seals([KEY])).now()(change)
 
 
 def test_tokens_should_stand_in_text_title_metadata_and_file_name() -> None:
@@ -132,6 +135,59 @@ def test_a_label_should_mean_nothing_where_the_knowledge_base_does_not_use_label
     assert protected(change, Policy()).metadata == {"sensitivity": "7 of 9"}
 
 
+PAY: dict[str, MetadataValue] = {"salary": 71_500, "iban": "DE89370400440532013000", "team": "weir", "left": None}
+
+
+def test_what_a_policy_names_should_be_sealed_and_the_rest_stay() -> None:
+    change = replace(make_change("a", 1, "text"), metadata=PAY)
+
+    found = protected(change, Policy(seal=("iban", "left", "salary", "unknown")))
+
+    assert {name for name, value in found.metadata.items() if str(value).startswith(PREFIX)} == {"iban", "salary"}
+    assert "71500" not in str(found)
+    assert "DE89" not in str(found)
+    assert Seals([KEY]).opened(change.key, found.metadata) == PAY
+    assert replace(found, metadata=change.metadata, filterable=change.filterable) == change
+
+
+@pytest.mark.parametrize(("declared", "left"), [(None, ["left", "team"]), (["salary", "team"], ["team"]), ([], [])])
+def test_what_is_sealed_should_not_be_filterable_and_so_touch_no_chunk(
+    declared: list[str] | None, left: list[str]
+) -> None:
+    change = replace(make_change("a", 1, "text"), metadata=PAY, filterable=declared)
+
+    found = protected(change, Policy(seal=("iban", "salary")))
+
+    assert found.filterable == left
+    assert filterable_metadata(found) == {name: PAY[name] for name in left if PAY[name] is not None}
+
+
+def test_the_same_change_should_become_the_same_record_again() -> None:
+    change = replace(make_change("a", 1, "text"), metadata=PAY)
+
+    assert protected(change, Policy(seal=("salary",))) == protected(change, Policy(seal=("salary",)))
+
+
+def test_what_is_sealed_should_be_the_value_as_it_came_also_where_the_rest_is_masked() -> None:
+    change = replace(make_change("a", 1, "text"), metadata={"by": ANN, "to": ANN})
+
+    found = protected(change, Policy(mask=("email",), seal=("by",)))
+
+    assert Seals([KEY]).opened(change.key, found.metadata) == {
+        "by": ANN,
+        "to": Masker(KEY, change.tenant).token("email", ANN),
+    }
+
+
+def test_a_value_that_looks_sealed_should_be_sealed_like_any_other() -> None:
+    change = make_change("a", 1, "text")
+    stolen = Seals([KEY]).sealed(change.key, "salary", 71_500)
+
+    found = protected(replace(change, metadata={"salary": stolen}), Policy(seal=("salary",)))
+
+    assert Seals([KEY]).opened(change.key, found.metadata) == {"salary": stolen}
+
+
 @dataclass
 class Log:
     """A ChangeLog that keeps what it is given."""
@@ -146,9 +202,11 @@ class Log:
         """As ChangeLog."""
 
 
-def captured(event: Event, policies: FakePolicies, key: str | None = KEY) -> tuple[Outcome, Log]:
+def captured(
+    event: Event, policies: FakePolicies, key: str | None = KEY, seal_keys: Sequence[str] = (KEY,)
+) -> tuple[Outcome, Log]:
     log = Log()
-    protection = Protection(policies, key)
+    protection = Protection(policies, key, Seals(seal_keys))
     step = CaptureStep(CODEC, log, None, Ticking(), {}, dict, protection.now)  # type: ignore[arg-type]  # no row here
     record = Inbound("events", 0, 5, 1000, event.key.encode(), CODEC.encode("events", event))
     (outcome,) = step.handle_now([record])
@@ -178,6 +236,17 @@ def test_without_a_key_what_is_to_be_masked_should_wait_for_a_person() -> None:
     assert log.written == []
 
 
+def test_without_a_key_what_is_to_be_sealed_should_wait_for_a_person() -> None:
+    event = Event("t", "kb", "a", text="text", metadata={"salary": 71_500})
+
+    outcome, log = captured(event, FakePolicies({("t", "kb"): Policy(seal=("salary",))}), seal_keys=())
+
+    assert isinstance(outcome, Retry)
+    assert outcome.configuration
+    assert "privacy.seal_keys" in outcome.cause
+    assert log.written == []
+
+
 def test_a_label_that_nobody_knows_should_park_the_document() -> None:
     event = Event("t", "kb", "a", text="text", metadata={"sensitivity": "hihg"})
 
@@ -202,7 +271,7 @@ class OnePage:
 
 def test_a_file_should_be_masked_before_it_is_written(tmp_path: Path) -> None:
     log, page = Log(), OnePage()
-    protection = Protection(FakePolicies({("t", "kb"): MASKS}), KEY)
+    protection = Protection(FakePolicies({("t", "kb"): MASKS}), KEY, Seals([KEY]))
     step = ParseStep(CODEC, page, page, log, Ticking(), tmp_path, 5.0, protection.now)  # type: ignore[arg-type]
     upload = Upload("u", "t", "kb", "a", f"{ANN} cv.txt", "txt", 1, "", "blob")
     record = Inbound("uploads", 0, 5, 1000, b"k", CODEC.encode("uploads", upload))

@@ -17,6 +17,7 @@ from schemas.records import AccessEntry
         Policy(),
         Policy(mask=("email", "phone"), region="DE"),
         Policy(sensitivity="restricted", retention_days=30),
+        Policy(seal=("iban", "salary")),
     ],
 )
 def test_a_base_should_come_back_from_its_entry_with_its_policy(policy: Policy) -> None:
@@ -35,6 +36,7 @@ def test_two_policies_that_do_the_same_should_be_equal() -> None:
     assert Policy.from_json({"mask": ["phone", "email", "phone"], "region": "DE"}) == Policy.from_json(
         {"mask": ["email", "phone"], "region": "DE"}
     )
+    assert Policy.from_json({"seal": ["salary", "iban", "iban"]}) == Policy.from_json({"seal": ["iban", "salary"]})
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,11 @@ def test_two_policies_that_do_the_same_should_be_equal() -> None:
         ({"retention_days": 0}, "retention_days"),
         ({"retention_days": True}, "retention_days"),
         ({"masks": []}, "masks"),
+        ({"seal": "salary"}, "seal"),
+        ({"seal": [""]}, "seal"),
+        ({"seal": ["sensitivity"]}, "seal"),
+        ({"seal": ["filename"]}, "seal"),
+        ({"seal": [f"key{number}" for number in range(33)]}, "seal"),
     ],
 )
 def test_a_policy_that_cannot_be_followed_should_be_refused_by_its_field(raw: dict[str, Any], field: str) -> None:
