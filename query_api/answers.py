@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from query_api.ports import Passing
 from query_api.visibility import Hit
 
 ANSWER = "answer"
@@ -19,10 +20,14 @@ NOTHING_FOUND = "Nothing was found that answers this."
 
 
 class AnswerUnavailable(Exception):
-    """The model does not answer, or a person has to act. The text may be shown to a caller; it holds no secret."""
+    """The model gives no answer, or none that can be used. The text may be shown to a caller; it holds no secret."""
 
 
-class AnswerLater(AnswerUnavailable):
+class AnswerMisconfigured(AnswerUnavailable):
+    """A person has to act: the key, the model's name or the address is wrong."""
+
+
+class AnswerLater(Passing, AnswerUnavailable):
     """The model is away, busy or broke off: the same question may be answered a moment later."""
 
 

@@ -13,9 +13,17 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from query_api.answers import ANSWER, Answer, Answerer, AnswerUnavailable, at_once
-from query_api.ports import EMBEDDING, ModelUnavailable
-from query_api.reranking import RERANK, Reranker, RerankUnavailable
+from query_api.answers import (
+    ANSWER,
+    Answer,
+    Answerer,
+    AnswerLater,
+    AnswerMisconfigured,
+    AnswerUnavailable,
+    at_once,
+)
+from query_api.ports import EMBEDDING, ModelLater
+from query_api.reranking import RERANK, Reranker, RerankLater
 from query_api.visibility import Hit
 from query_api.weaviate_link import weaviate_breaker
 from runtime.breaker import Breaker, CircuitOpen, State
@@ -36,15 +44,16 @@ class Circuits:
     def told_to(told: Callable[[str, State], None], clock: Callable[[], float] = time.monotonic) -> Circuits:
         """Fresh ones that show their state there.
 
-        A model's opens after five failures in a row, for a second at first and for a minute at most. Weaviate's opens
+        A model's opens after five failures in a row, for a second at first and for a minute at most. Only what passes
+        with time counts: a wrong key or a refused question is told at once, each time. Weaviate's opens
         after two, each of which may have taken the whole timeout, and for a second only: without the store there is no
         answer at all, so it must be found at once when it is back.
         """
         return Circuits(
             weaviate=weaviate_breaker(told, clock),
-            embedding=Breaker(EMBEDDING, failing=(ModelUnavailable,), told=told, clock=clock),
-            rerank=Breaker(RERANK, failing=(RerankUnavailable,), told=told, clock=clock),
-            answer=Breaker(ANSWER, failing=(AnswerUnavailable,), told=told, clock=clock),
+            embedding=Breaker(EMBEDDING, failing=(ModelLater,), told=told, clock=clock),
+            rerank=Breaker(RERANK, failing=(RerankLater,), told=told, clock=clock),
+            answer=Breaker(ANSWER, failing=(AnswerLater,), told=told, clock=clock),
         )
 
     @property
@@ -57,7 +66,7 @@ class SparedReranker:
     """A reranker that is not asked while its circuit is open."""
 
     def __init__(self, reranker: Reranker, breaker: Breaker) -> None:
-        """breaker: RerankUnavailable is its failure."""
+        """breaker: RerankLater is its failure."""
         self._reranker = reranker
         self._breaker = breaker
 
@@ -66,7 +75,7 @@ class SparedReranker:
         try:
             return await self._breaker.call(lambda: self._reranker.scores(query, texts))
         except CircuitOpen as error:
-            raise RerankUnavailable(str(error)) from error
+            raise RerankLater(str(error), error.retry_after_s) from error
 
     async def close(self) -> None:
         """As Reranker."""
@@ -77,7 +86,7 @@ class SparedAnswerer:
     """An answerer that is not asked while its circuit is open."""
 
     def __init__(self, answerer: Answerer, breaker: Breaker) -> None:
-        """breaker: AnswerUnavailable is its failure."""
+        """breaker: AnswerLater is its failure."""
         self._answerer = answerer
         self._breaker = breaker
 
@@ -90,7 +99,7 @@ class SparedAnswerer:
         try:
             return await self._breaker.call(lambda: self._answerer.answer(question, hits))
         except CircuitOpen as error:
-            raise AnswerUnavailable(str(error)) from error
+            raise AnswerLater(str(error), error.retry_after_s) from error
 
     async def stream(self, question: str, hits: Sequence[Hit]) -> AsyncGenerator[str | Answer, None]:
         """As Answerer."""
@@ -100,7 +109,7 @@ class SparedAnswerer:
                     async for part in parts:
                         yield part
         except CircuitOpen as error:
-            raise AnswerUnavailable(str(error)) from error
+            raise AnswerLater(str(error), error.retry_after_s) from error
 
 
 class FallingBack:
@@ -142,6 +151,7 @@ class FallingBack:
             yield part
 
     async def _quoted(self, question: str, hits: Sequence[Hit], error: AnswerUnavailable) -> Answer:
-        _log.warning("answer_failed", error=str(error), hits=len(hits))
+        tell = _log.error if isinstance(error, AnswerMisconfigured) else _log.warning
+        tell("answer_failed", error=str(error), hits=len(hits), configuration=isinstance(error, AnswerMisconfigured))
         answer = await self._instead.answer(question, hits)
         return replace(answer, degraded=(*answer.degraded, ANSWER))

@@ -20,7 +20,18 @@ EMBEDDING = "embedding"
 """The name of this part: in `degraded`, in the breakers' states, and in the settings."""
 
 
-class IndexUnavailable(Exception):
+class Passing(Exception):
+    """A part is away, busy or slow: what passes with time. A breaker counts these alone.
+
+    retry_after_s: when the part may be asked again, in seconds, where it or its breaker said so.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class IndexUnavailable(Passing):
     """The store does not answer, or not in time: again later. The text may be shown to a caller."""
 
 
@@ -33,7 +44,13 @@ class ModelMismatch(Exception):
 
 
 class ModelUnavailable(Exception):
-    """The embedding model does not answer, or a person has to act on it. The text may be shown to a caller."""
+    """The embedding model gives no vector: a person has to act, or it refuses this text. The text may be shown to a
+    caller.
+    """
+
+
+class ModelLater(Passing, ModelUnavailable):
+    """The embedding model is away, busy or slow."""
 
 
 @dataclass(frozen=True)

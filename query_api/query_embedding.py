@@ -13,9 +13,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from query_api.ports import EMBEDDING, ModelMismatch, ModelUnavailable
+from query_api.ports import EMBEDDING, ModelLater, ModelMismatch, ModelUnavailable
 from runtime.breaker import Breaker, CircuitOpen
-from runtime.embedding.contract import Embedder, EmbeddingError, EmbedResult
+from runtime.embedding.contract import Embedder, EmbeddingError, EmbeddingUnavailable, EmbedResult
 from runtime.metrics import Metrics
 from schemas.index.contract import Generation
 
@@ -47,7 +47,7 @@ class ThreadedEmbedder:
         self._load = load
         self._metrics = metrics
         self._timeout_s = timeout_s
-        self._breaker = breaker or Breaker(EMBEDDING, failing=(ModelUnavailable,))
+        self._breaker = breaker or Breaker(EMBEDDING, failing=(ModelLater,))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="embed-query")
         self._loading = threading.Lock()
         self._embedders: OrderedDict[str, Embedder] = OrderedDict()
@@ -66,7 +66,7 @@ class ThreadedEmbedder:
         try:
             result = await self._breaker.call(lambda: self._asked(generation, text))
         except CircuitOpen as error:
-            raise ModelUnavailable(str(error)) from error
+            raise ModelLater(str(error), error.retry_after_s) from error
         self._metrics.embedding_calls.inc(result.calls)
         self._metrics.embedding_texts.inc()
         self._metrics.embedding_tokens.inc(result.tokens)
@@ -109,6 +109,8 @@ class ThreadedEmbedder:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         except TimeoutError as error:
-            raise ModelUnavailable(f"the embedding model did not answer within {self._timeout_s:g} s") from error
+            raise ModelLater(f"the embedding model did not answer within {self._timeout_s:g} s") from error
+        except EmbeddingUnavailable as error:
+            raise ModelLater(str(error), error.retry_after) from error
         except EmbeddingError as error:
             raise ModelUnavailable(str(error)) from error

@@ -7,12 +7,14 @@ made once: a search does not wait for a second try of what only betters its orde
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import httpx
 
-from query_api.reranking import Reranker, RerankUnavailable, checked
+from query_api.reranking import Reranker, RerankLater, RerankUnavailable, checked
+from runtime.embedding.remote import retry_after
 from runtime.settings import Rerank as RerankSettings
 from runtime.settings import SettingsError
 
@@ -68,7 +70,7 @@ class CohereRerank:
             async with asyncio.timeout(self._timeout_s):
                 found = await self._client.rerank(model=self._model, query=query, documents=list(texts))
         except ApiError as error:
-            raise _refused("Cohere", error.status_code) from error
+            raise _refused("Cohere", error.status_code, error.headers or {}) from error
         except (ParsingError, TypeError, ValueError) as error:
             # What the client's unchecked models throw at a reply of another shape.
             raise RerankUnavailable("Cohere's reply is none of a reranker") from error
@@ -112,7 +114,7 @@ class HttpRerank:
         except (TimeoutError, httpx.HTTPError) as error:
             raise _away("the reranker", error, self._timeout_s) from error
         if not answered.is_success:
-            raise _refused("the reranker", answered.status_code)
+            raise _refused("the reranker", answered.status_code, answered.headers)
         try:
             found: Any = answered.json()
         except ValueError as error:
@@ -158,15 +160,15 @@ class _Bounded(httpx.AsyncByteStream):
         await self._stream.aclose()
 
 
-def _refused(who: str, status: int | None) -> RerankUnavailable:
+def _refused(who: str, status: int | None, headers: Mapping[str, str]) -> RerankUnavailable:
     if status in (401, 403):
         return RerankUnavailable(f"{who} refuses the key: check rerank.api_key")
     if status in (400, 404, 422):
         return RerankUnavailable(f"{who} refuses the request (status {status}): check rerank.model and rerank.url")
-    return RerankUnavailable(f"{who} is busy or broken (status {status})")
+    return RerankLater(f"{who} is busy or broken (status {status})", retry_after(headers, time.time))
 
 
-def _away(who: str, error: Exception, timeout_s: float) -> RerankUnavailable:
+def _away(who: str, error: Exception, timeout_s: float) -> RerankLater:
     if isinstance(error, TimeoutError | httpx.TimeoutException):
-        return RerankUnavailable(f"{who} did not answer within {timeout_s:g} s")
-    return RerankUnavailable(f"{who} cannot be reached ({type(error).__name__})")
+        return RerankLater(f"{who} did not answer within {timeout_s:g} s")
+    return RerankLater(f"{who} cannot be reached ({type(error).__name__})")

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import structlog
 
+from query_api.ports import Passing
 from query_api.visibility import Hit
 
 RERANK = "rerank"
@@ -21,7 +22,11 @@ _log = structlog.get_logger(__name__)
 
 
 class RerankUnavailable(Exception):
-    """The model does not answer, not in time, or nothing usable. The text may be logged: no secret, no question."""
+    """The model gives no order, or none that can be used. The text may be logged: no secret, no question."""
+
+
+class RerankLater(Passing, RerankUnavailable):
+    """The model is away, busy or slow."""
 
 
 class Reranker(Protocol):
@@ -48,7 +53,8 @@ async def reranked(reranker: Reranker | None, query: str, hits: Sequence[Hit]) -
     try:
         scores = await reranker.scores(query, [_shown(hit) for hit in hits])
     except RerankUnavailable as error:
-        _log.warning("rerank_failed", error=str(error), hits=len(hits))
+        tell = _log.warning if isinstance(error, RerankLater) else _log.error
+        tell("rerank_failed", error=str(error), hits=len(hits))
         return list(hits), False
     rated = [
         replace(hit, score=score, parts={**hit.parts, "fused": hit.score, RERANK: score})

@@ -21,6 +21,7 @@ from query_api.ports import (
     Index,
     Live,
     Mode,
+    ModelLater,
     ModelUnavailable,
     QueryEmbedder,
 )
@@ -111,7 +112,8 @@ class Retrieval:
         except ModelUnavailable as error:
             if ask.mode == "vector":
                 raise
-            _log.warning("embedding_failed", error=type(error.__cause__ or error).__name__)
+            tell = _log.warning if isinstance(error, ModelLater) else _log.error
+            tell("embedding_failed", error=type(error.__cause__ or error).__name__)
             return replace(ask, mode="keyword"), (EMBEDDING,)
 
     async def _look(self, live: Live, criteria: Criteria, ask: Ask, caps: Caps, limit: int) -> Found:

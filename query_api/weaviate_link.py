@@ -72,7 +72,7 @@ class WeaviateLink:
         try:
             return await self._breaker.call(lambda: self._called(use))
         except CircuitOpen as error:
-            raise IndexUnavailable("Weaviate did not answer just now") from error
+            raise IndexUnavailable("Weaviate did not answer just now", error.retry_after_s) from error
 
     async def _called(self, use: Callable[[WeaviateAsyncClient], Awaitable[T]]) -> T:
         client: WeaviateAsyncClient | None = None

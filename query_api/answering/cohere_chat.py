@@ -67,7 +67,7 @@ class CohereChat:
             cited = [one.dict() for one in found.message.citations or ()]
             return text, _reply(text, cited, found.usage.dict() if found.usage else {})
         except ApiError as error:
-            raise refused(_WHO, error.status_code) from error
+            raise refused(_WHO, error.status_code, error.headers or {}) from error
         except httpx.HTTPError as error:
             raise unreachable(_WHO, error) from error
         except (AttributeError, TypeError, ValueError) as error:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
 import httpx
 import stamina
 
-from query_api.answers import AnswerLater, AnswerUnavailable
+from query_api.answers import AnswerLater, AnswerMisconfigured, AnswerUnavailable
+from runtime.embedding.remote import retry_after
 from runtime.server_sent import EventReader
 
 T = TypeVar("T")
@@ -22,6 +24,7 @@ LARGEST_REPLY = 16 * 1024 * 1024
 """Bytes of one reply; a streamed token has a frame of 300 bytes around it, so this is 50,000 of them."""
 
 _LONGEST_CONNECT_S = 10.0
+_LONGEST_PAUSE_S = 1.0
 
 
 def answering_client(timeout_s: float) -> httpx.AsyncClient:
@@ -55,14 +58,14 @@ class _Capped(httpx.AsyncByteStream):
         await self._stream.aclose()
 
 
-def refused(who: str, status: int | None) -> AnswerUnavailable:
-    """The error for a status that is no success."""
+def refused(who: str, status: int | None, headers: Mapping[str, str]) -> AnswerUnavailable:
+    """The error for a status that is no success; headers may say when to ask again."""
     if status in (401, 403):
-        return AnswerUnavailable(f"{who} refuses the key: check answer.api_key")
+        return AnswerMisconfigured(f"{who} refuses the key: check answer.api_key")
     if status in (400, 404, 422):
-        return AnswerUnavailable(f"{who} refuses the request (status {status}): check answer.model and answer.url")
+        return AnswerMisconfigured(f"{who} refuses the request (status {status}): check answer.model and answer.url")
     if status in (408, 429) or status is None or status >= 500:
-        return AnswerLater(f"{who} is busy or broken (status {status})")
+        return AnswerLater(f"{who} is busy or broken (status {status})", retry_after(headers, time.time))
     return AnswerUnavailable(f"{who} answered with status {status}")
 
 
@@ -72,9 +75,13 @@ def unreachable(who: str, error: Exception) -> AnswerLater:
 
 
 async def tried(ask: Callable[[], Awaitable[T]]) -> T:
-    """One more try, after a jittered moment, for what may pass."""
+    """One more try, after a jittered moment, for what may pass; none where the server wants to be left alone longer."""
+
+    def soon(error: Exception) -> bool:
+        return isinstance(error, AnswerLater) and (error.retry_after_s or 0.0) <= _LONGEST_PAUSE_S
+
     async for attempt in stamina.retry_context(
-        on=AnswerLater, attempts=2, wait_initial=0.2, wait_max=1.0, timeout=None
+        on=soon, attempts=2, wait_initial=0.2, wait_max=_LONGEST_PAUSE_S, timeout=None
     ):
         with attempt:
             return await ask()
@@ -89,7 +96,7 @@ async def opened(http: httpx.AsyncClient, request: httpx.Request, who: str) -> h
         raise unreachable(who, error) from error
     if not response.is_success:
         await response.aclose()
-        raise refused(who, response.status_code)
+        raise refused(who, response.status_code, response.headers)
     return response
 
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from query_api.answering.extractive import Extractive
 from query_api.answering.model_http import answering_client
 from query_api.answering.select import answerer_from
-from query_api.answers import Answer, AnswerUnavailable
+from query_api.answers import Answer, AnswerLater, AnswerUnavailable
 from query_api.checks import checks
 from query_api.circuits import Circuits, FallingBack, SparedAnswerer, SparedReranker
 from query_api.ports import Live
@@ -181,7 +182,8 @@ async def test_an_answering_model_that_is_away_leaves_a_quote_that_says_so(kind:
 
 async def test_a_broken_answering_model_is_left_alone_after_five_questions() -> None:
     async with world() as (here, parts, circuits):
-        here.models.misbehave("bad_request", -1, path="chat")
+        # With a wish that is longer than a second try would wait: each question asks once.
+        here.models.misbehave("overloaded", -1, path="chat", retry_after=7)
         found = [(await here.ask(parts)).json() for _ in range(9)]
 
         assert {told["model"] for told in found} == {"extractive"}
@@ -191,6 +193,48 @@ async def test_a_broken_answering_model_is_left_alone_after_five_questions() -> 
         here.now[0] += 1.0
         told = (await here.ask(parts)).json()
         assert (told["model"], told["degraded"]) == ("m", [])
+
+
+@pytest.mark.parametrize("kind", ["unauthorised", "unknown_model", "bad_request"])
+async def test_what_a_person_has_to_mend_opens_no_circuit_and_is_told_as_that_each_time(kind: Kind) -> None:
+    async with world() as (here, parts, circuits):
+        here.models.misbehave(kind, -1)
+
+        with structlog.testing.capture_logs() as logs:
+            found = [(await here.ask(parts)).json() for _ in range(7)]
+
+        assert all(told["degraded"] == ["embedding", "rerank", "answer"] for told in found)
+        assert [breaker.state for breaker in circuits.all] == ["closed"] * 4
+        failed = [log for log in logs if log["event"] in ("embedding_failed", "rerank_failed", "answer_failed")]
+        assert len(failed) == 21
+        assert {log["log_level"] for log in failed} == {"error"}
+        here.models.reset()
+        assert (await here.ask(parts)).json()["degraded"] == []
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"), [(0, "1"), (17, "17"), (17.2, "18"), (900, "60"), ("nonsense", "2"), (None, "2")]
+)
+async def test_a_vendors_wish_is_handed_on_within_bounds(wish: float | str | None, told: str) -> None:
+    async with world() as (here, parts, _):
+        here.models.misbehave("rate_limit", -1, path="embeddings", retry_after=wish)
+
+        answered = await here.ask(parts, "/v1/search", mode="vector")
+
+        assert (answered.status_code, answered.headers["Retry-After"]) == (503, told)
+
+
+async def test_a_search_that_an_open_circuit_refuses_says_when_it_may_close() -> None:
+    async with world() as (here, parts, circuits):
+        here.models.misbehave("server_error", -1, path="embeddings")
+        for step in (0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 4.0):
+            here.now[0] += step
+            await here.ask(parts, "/v1/search", mode="vector")
+
+        answered = await here.ask(parts, "/v1/search", mode="vector")
+
+        assert circuits.embedding.state == "open"
+        assert (answered.status_code, answered.headers["Retry-After"]) == (503, "8")
 
 
 async def test_a_broken_reranker_is_left_alone_after_five_searches() -> None:
@@ -261,12 +305,12 @@ class Breaking:
         return "breaking"
 
     async def answer(self, question: str, hits: object) -> Answer:
-        raise AnswerUnavailable("away")
+        raise AnswerLater("away")
 
     async def stream(self, question: str, hits: object) -> AsyncIterator[str | Answer]:
         for number in range(self.stretches):
             yield f"{number} "
-        raise AnswerUnavailable("away")
+        raise AnswerLater("away")
 
 
 async def streamed(stretches: int, circuits: Circuits) -> list[str | Answer]:

@@ -21,7 +21,7 @@ from query_api.answering.model_http import answering_client
 from query_api.answering.openai_chat import marked
 from query_api.answering.prompts import prompt_of
 from query_api.answering.select import answerer_from
-from query_api.answers import Answer, Answerer, AnswerLater, AnswerUnavailable
+from query_api.answers import Answer, Answerer, AnswerLater, AnswerMisconfigured, AnswerUnavailable
 from runtime.metrics import declare
 from runtime.settings import SettingsError
 from runtime.settings_answering import Answer as AnswerSettings
@@ -124,6 +124,21 @@ async def test_one_failure_before_the_first_word_is_tried_again_and_a_lasting_on
 
 @WAYS
 @PROVIDERS
+@pytest.mark.parametrize("kind", ["rate_limit", "overloaded"])
+async def test_a_server_that_wants_to_be_left_alone_is_not_asked_twice_and_its_wish_is_kept(
+    server: ModelServer, http: httpx.AsyncClient, provider: str, way: str, kind: Kind
+) -> None:
+    server.misbehave(kind, times=-1, retry_after=30)
+
+    with pytest.raises(AnswerLater) as told:
+        await asked(answerer(server, http, provider), way)
+
+    assert told.value.retry_after_s == 30
+    assert len(server.calls()) == 1
+
+
+@WAYS
+@PROVIDERS
 @pytest.mark.parametrize("fault", [("unauthorised", "answer.api_key"), ("unknown_model", "answer.model")])
 async def test_what_a_person_has_to_mend_is_told_at_once(
     server: ModelServer, http: httpx.AsyncClient, provider: str, way: str, fault: tuple[Kind, str]
@@ -131,10 +146,9 @@ async def test_what_a_person_has_to_mend_is_told_at_once(
     kind, says = fault
     server.misbehave(kind, times=-1)
 
-    with pytest.raises(AnswerUnavailable, match=says) as told:
+    with pytest.raises(AnswerMisconfigured, match=says):
         await asked(answerer(server, http, provider), way)
 
-    assert not isinstance(told.value, AnswerLater)
     assert len(server.calls()) == 1
 
 
