@@ -1,4 +1,4 @@
-"""The FastAPI app, from parts that are passed in. Before it: `bootstrap.py`. After it: `routes.py`."""
+"""The FastAPI app, from parts that are passed in. Before it: `bootstrap.py`. After it: `routes/queries.py`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from query_api import access_routes, further_routes, routes
 from query_api.errors import KINDS, problem_of
-from query_api.feedback import Ratings
-from query_api.lookups import Lookups
+from query_api.retrieval.lookups import Lookups
+from query_api.routes import access, further, queries
+from query_api.routes.feedback import Ratings
 from query_api.service import QueryService
 from runtime.identity.callers import Tokens
 from runtime.metrics import Metrics
@@ -45,7 +45,7 @@ class Deps:
     start: Callable[[], Awaitable[None]]
     stop: Callable[[], Awaitable[None]]
     log: audit.Log
-    people: access_routes.People
+    people: access.People
     web: Web = field(default_factory=Web)
     seals: Seals = field(default_factory=Seals)
     tokens: Tokens | None = None
@@ -71,15 +71,15 @@ def create_app(deps: Deps) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(routes.router(deps.service, deps.lookups, deps.progress, deps.seals))
-    app.include_router(access_routes.router(deps.people))
-    app.include_router(further_routes.router(deps.service, deps.progress, deps.ratings, deps.now_ms, deps.seals))
+    app.include_router(queries.router(deps.service, deps.lookups, deps.progress, deps.seals))
+    app.include_router(access.router(deps.people))
+    app.include_router(further.router(deps.service, deps.progress, deps.ratings, deps.now_ms, deps.seals))
     app.include_router(health.router(deps.checks, deps.metrics.registry, version=deps.version))
     problems.install(app)
     openapi.install(app)
     identity.install(app, deps.keys, deps.now_ms, deps.tokens)
     audit.install(app, deps.log, deps.now_ms)
-    limits.install(app, deps.limits, reads=routes.READS | further_routes.READS)
+    limits.install(app, deps.limits, reads=queries.READS | further.READS)
     for error, _, _ in KINDS:
         app.add_exception_handler(error, _answered)
     if deps.web.docs:

@@ -14,27 +14,27 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from query_api.access_routes import People
-from query_api.answer_cache import AnswerCache
-from query_api.answer_store import AnswerStore, MemoryStore
+from query_api.answer_cache.cache import AnswerCache
+from query_api.answer_cache.store import AnswerStore, MemoryStore
 from query_api.answering.extractive import Extractive
 from query_api.answering.model_http import answering_client
+from query_api.answering.restricted import KeepsRestricted
 from query_api.answering.select import answerer_from
 from query_api.app import Deps, create_app
+from query_api.asking.fair_queue import FairQueue
+from query_api.asking.masked_questions import QuestionMasking
 from query_api.checks import checks
 from query_api.circuits import Circuits, SparedAnswerer, SparedReranker
-from query_api.fair_queue import FairQueue
-from query_api.feedback import Ratings
-from query_api.lookups import Lookups
-from query_api.masked_questions import QuestionMasking
-from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
-from query_api.query_embedding import ThreadedEmbedder
-from query_api.rerank_models import reranker_from
-from query_api.restricted import KeepsRestricted
-from query_api.retrieval import Retrieval
+from query_api.retrieval.lookups import Lookups
+from query_api.retrieval.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
+from query_api.retrieval.query_embedding import ThreadedEmbedder
+from query_api.retrieval.rerank_models import reranker_from
+from query_api.retrieval.search import Retrieval
+from query_api.retrieval.weaviate_index import WeaviateIndex
+from query_api.retrieval.weaviate_link import WeaviateLink
+from query_api.routes.access import People
+from query_api.routes.feedback import Ratings
 from query_api.service import QueryService
-from query_api.weaviate_index import WeaviateIndex
-from query_api.weaviate_link import WeaviateLink
 from runtime import logs
 from runtime.access_changes import AccessChanges
 from runtime.audit import AuditLog
@@ -170,7 +170,7 @@ def answer_store(settings: AnswerCacheSettings) -> AnswerStore:
     """Where answers are kept, as the settings say; nobody is asked yet. Raises SettingsError."""
     if settings.url is None or settings.secret is None:
         return MemoryStore(most_bytes=settings.most_bytes, most_entries=settings.most_entries, seconds=settings.seconds)
-    from query_api.answer_store_redis import RedisStore
+    from query_api.answer_cache.redis_store import RedisStore
 
     try:
         return RedisStore(

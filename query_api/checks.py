@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from query_api.ports import Index, IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
+from query_api.retrieval.ports import Index, IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
 from runtime.breaker import Breaker
 from runtime.web.health import Check, NotHealthy
 from schemas.index.contract import Generation

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from query_api.answers import (
+from query_api.answering.answers import (
     ANSWER,
     Answer,
     Answerer,
@@ -22,10 +22,10 @@ from query_api.answers import (
     AnswerUnavailable,
     at_once,
 )
-from query_api.ports import EMBEDDING, ModelLater
-from query_api.reranking import RERANK, Reranker, RerankLater
-from query_api.visibility import Hit
-from query_api.weaviate_link import weaviate_breaker
+from query_api.retrieval.ports import EMBEDDING, ModelLater
+from query_api.retrieval.reranking import RERANK, Reranker, RerankLater
+from query_api.retrieval.visibility import Hit
+from query_api.retrieval.weaviate_link import weaviate_breaker
 from runtime.breaker import Breaker, CircuitOpen, State
 
 _log = structlog.get_logger(__name__)

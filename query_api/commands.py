@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from query_api.answering.unseen import without_unseen
 from query_api.listening import listen
-from query_api.unseen import without_unseen
 from runtime.directory import read_demo_key
 from runtime.settings import Settings, load_settings
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from query_api.answers import AnswerUnavailable
-from query_api.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex, Passing
+from query_api.answering.answers import AnswerUnavailable
+from query_api.retrieval.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex, Passing
 from runtime.web.problems import Problem
 
 KINDS: tuple[tuple[type[Exception], str, int], ...] = (

@@ -1,6 +1,6 @@
 """What the query API does for a caller, apart from HTTP: check, wait, search, answer.
 
-Before it: `routes.py`. After it: `questions.py` (checks), `waiting.py`, `retrieval.py`, `answers.py`.
+Before it: `routes/`. After it, in this order: `asking/`, `retrieval/`, and `answer_cache/` around `answering/`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Protocol
 
 import structlog
 
-from query_api.answer_cache import AnswerCache
-from query_api.answers import NOTHING_FOUND, Answer, Answerer, at_once, verified
-from query_api.caps import Caps
+from query_api.answer_cache.cache import AnswerCache
+from query_api.answering.answers import NOTHING_FOUND, Answer, Answerer, at_once, verified
+from query_api.asking.fair_queue import FairQueue
+from query_api.asking.masked_questions import QuestionMasking
+from query_api.asking.questions import checked_query
+from query_api.asking.waiting import Waits, wait_for
 from query_api.circuits import FallingBack
-from query_api.fair_queue import FairQueue
-from query_api.filter_keys import FilterKeys, metadata_keys, permitted_keys
-from query_api.filters import Filter, FilterRefused, Known, parse
-from query_api.masked_questions import QuestionMasking
 from query_api.models import SearchRequest
-from query_api.ports import Criteria, Index, Live
-from query_api.questions import checked_query
-from query_api.retrieval import Found, Retrieval
-from query_api.rights import Rights, UnknownBases, rights_of
-from query_api.waiting import Waits, wait_for
+from query_api.retrieval.caps import Caps
+from query_api.retrieval.filter_keys import FilterKeys, metadata_keys, permitted_keys
+from query_api.retrieval.filters import Filter, FilterRefused, Known, parse
+from query_api.retrieval.ports import Criteria, Index, Live
+from query_api.retrieval.rights import Rights, UnknownBases, rights_of
+from query_api.retrieval.search import Found, Retrieval
 from runtime.access import KnowledgeBase, Principal
 from runtime.metrics import Metrics
 from runtime.settings import QueryApi

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
+from query_api.answering.answers import NOTHING_FOUND, Answer, Citation, at_once
 from query_api.answering.outgoing import Outgoing, addresses
-from query_api.answers import NOTHING_FOUND, Answer, Citation, at_once
-from query_api.sentences import scores, sentences
-from query_api.visibility import Hit
+from query_api.answering.sentences import scores, sentences
+from query_api.retrieval.visibility import Hit
 
 EXTRACTIVE = "extractive"
 _MOST_SENTENCES = 3

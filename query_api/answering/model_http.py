@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import httpx
 import stamina
 
-from query_api.answers import AnswerLater, AnswerMisconfigured, AnswerUnavailable
+from query_api.answering.answers import AnswerLater, AnswerMisconfigured, AnswerUnavailable
 from runtime.embedding.remote import retry_after
 from runtime.server_sent import EventReader
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import httpx
 
+from query_api.answering.answers import AnswerLater, AnswerUnavailable
 from query_api.answering.chat import Cited, Reply, Task
 from query_api.answering.model_http import events, opened, tried
 from query_api.answering.passages import framed
 from query_api.answering.prompts import IN_LINES
-from query_api.answers import AnswerLater, AnswerUnavailable
 from runtime.settings_answering import Answer as AnswerSettings
 
 _URL = "https://api.openai.com/v1"

@@ -16,7 +16,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
-from query_api.unseen import without_unseen
+from query_api.answering.unseen import without_unseen
 
 REMOVED = "‹address-removed›"
 """One word, of characters that are no syntax, whatever stands beside it."""

@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from query_api.sentences import sentences
-from query_api.unseen import without_unseen
-from query_api.visibility import Hit
+from query_api.answering.sentences import sentences
+from query_api.answering.unseen import without_unseen
+from query_api.retrieval.visibility import Hit
 
 _BYTES_PER_TOKEN = 3
 """English has about four, Chinese three: an estimate that is seldom too low, and needs no model's tokenizer."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import httpx
 
+from query_api.answering.answers import Answerer
 from query_api.answering.chat import Chat
 from query_api.answering.cohere_chat import CohereChat
 from query_api.answering.extractive import Extractive
 from query_api.answering.openai_chat import OpenAiChat
 from query_api.answering.prompts import prompt_of
 from query_api.answering.writer import Writer
-from query_api.answers import Answerer
 from runtime.settings import SettingsError
 from runtime.settings_answering import Answer as AnswerSettings
 from runtime.spending import Spending

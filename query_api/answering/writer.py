@@ -10,14 +10,14 @@ import hashlib
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from query_api.answering.answers import NOTHING_FOUND, Answer, AnswerUnavailable, Citation, at_once
 from query_api.answering.chat import Chat, Reply, Task
 from query_api.answering.choice import simple
 from query_api.answering.model_http import bounded
 from query_api.answering.outgoing import Outgoing, addresses
 from query_api.answering.passages import Passage, estimated_tokens, passages
-from query_api.answers import NOTHING_FOUND, Answer, AnswerUnavailable, Citation, at_once
-from query_api.sentences import best_sentence
-from query_api.visibility import Hit
+from query_api.answering.sentences import best_sentence
+from query_api.retrieval.visibility import Hit
 from runtime.settings_answering import Answer as AnswerSettings
 from runtime.spending import Spending
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from query_api.rerank_models import reranker_from
-from query_api.weaviate_index import ALPHA
+from query_api.retrieval.rerank_models import reranker_from
+from query_api.retrieval.weaviate_index import ALPHA
 from runtime.embedding.select import embedder_from
 from runtime.settings import QueryApi, load_settings
 from streams.core.structure import blocks_of

@@ -20,9 +20,9 @@ from weaviate.classes.query import HybridFusion
 
 from connectors.publish import Following, follow_receipts, publish_events
 from deploy.demo import corpus
-from query_api.query_embedding import ThreadedEmbedder
-from query_api.weaviate_index import ALPHA, WeaviateIndex
-from query_api.weaviate_link import WeaviateLink
+from query_api.retrieval.query_embedding import ThreadedEmbedder
+from query_api.retrieval.weaviate_index import ALPHA, WeaviateIndex
+from query_api.retrieval.weaviate_link import WeaviateLink
 from runtime.clock import now_ms
 from runtime.embedding.select import embedder_of
 from runtime.metrics import declare

@@ -45,10 +45,10 @@ def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     ("file", "line"),
     [
         ("streams/core/identity.py", "import weaviate"),
-        ("query_api/filters.py", "import streams.core.chunking"),
-        ("connectors/plan.py", "import query_api.filters"),
+        ("query_api/retrieval/filters.py", "import streams.core.chunking"),
+        ("connectors/plan.py", "import query_api.retrieval.filters"),
         ("schemas/records.py", "import runtime.settings"),
-        ("query_api/filters.py", "import faust"),
+        ("query_api/retrieval/filters.py", "import faust"),
         ("streams/steps/commit.py", "import weaviate"),
     ],
 )

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from httpx_sse import EventSource
 
-from query_api.weaviate_index import WeaviateIndex
-from query_api.weaviate_link import WeaviateLink
+from query_api.retrieval.weaviate_index import WeaviateIndex
+from query_api.retrieval.weaviate_link import WeaviateLink
 from runtime.access import SCOPES, KnowledgeBase
 from tests.integration.index_writer import IndexWriter, Version, WordEmbedder
 from tests.integration.servers import WeaviateServer

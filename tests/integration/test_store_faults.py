@@ -10,9 +10,9 @@ import httpx
 import pytest
 from weaviate import WeaviateAsyncClient
 
-from query_api.ports import IndexUnavailable
-from query_api.weaviate_index import WeaviateIndex
-from query_api.weaviate_link import WeaviateLink
+from query_api.retrieval.ports import IndexUnavailable
+from query_api.retrieval.weaviate_index import WeaviateIndex
+from query_api.retrieval.weaviate_link import WeaviateLink
 from tests.integration.index_writer import IndexWriter, Version, WordEmbedder
 from tests.integration.servers import RealServer, WeaviateServer
 from tests.support.child_server import running

@@ -18,11 +18,11 @@ from io import StringIO
 import pytest
 import structlog
 
-from query_api.answer_store import MemoryStore
-from query_api.answers import Answer, at_once
+from query_api.answer_cache.store import MemoryStore
+from query_api.answering.answers import Answer, at_once
 from query_api.models import SearchRequest
-from query_api.ports import Ask, Candidate, Criteria, Live
-from query_api.visibility import Hit
+from query_api.retrieval.ports import Ask, Candidate, Criteria, Live
+from query_api.retrieval.visibility import Hit
 from runtime import logs
 from runtime.access import KnowledgeBase, Principal
 from runtime.settings import QueryApi

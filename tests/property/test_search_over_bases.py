@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_api.caps import Caps
-from query_api.ports import Ask, Candidate, Criteria, Live
-from query_api.retrieval import Retrieval
-from query_api.rights import Rights
-from query_api.visibility import Hit
+from query_api.retrieval.caps import Caps
+from query_api.retrieval.ports import Ask, Candidate, Criteria, Live
+from query_api.retrieval.rights import Rights
+from query_api.retrieval.search import Retrieval
+from query_api.retrieval.visibility import Hit
 from schemas.records import document_key, split_document_key
 from tests.unit.query_api.fake_index import LIVE, FakeEmbedder, FakeIndex, candidate, manifest
 

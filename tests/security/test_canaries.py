@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from query_api.weaviate_index import WeaviateIndex
-from query_api.weaviate_link import WeaviateLink
+from query_api.retrieval.weaviate_index import WeaviateIndex
+from query_api.retrieval.weaviate_link import WeaviateLink
 from runtime.access import KnowledgeBase
 from tests.integration.index_writer import IndexWriter, WordEmbedder
 from tests.integration.servers import WeaviateServer, shared_weaviate

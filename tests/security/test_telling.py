@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from query_api.filters import FilterRefused, Known, parse
-from query_api.ports import Criteria, IndexUnavailable
-from query_api.rights import Rights
-from query_api.weaviate_filters import where
+from query_api.retrieval.filters import FilterRefused, Known, parse
+from query_api.retrieval.ports import Criteria, IndexUnavailable
+from query_api.retrieval.rights import Rights
+from query_api.retrieval.weaviate_filters import where
 from runtime.config_commands import config
 from runtime.settings import SettingsError, load_settings
 from tests.unit.connectors.upload_api.world import ADMIN, upload_world

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from query_api.ports import Ask, Candidate, Criteria, Live
+from query_api.retrieval.ports import Ask, Candidate, Criteria, Live
 from schemas.index.contract import Generation
 from schemas.index.manifest import Manifest, Span
 from schemas.records import Origin, Position

@@ -9,19 +9,19 @@ import httpx
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from query_api.access_routes import People
-from query_api.answer_cache import AnswerCache
-from query_api.answer_store import AnswerStore, MemoryStore
+from query_api.answer_cache.cache import AnswerCache
+from query_api.answer_cache.store import AnswerStore, MemoryStore
+from query_api.answering.answers import Answerer
 from query_api.answering.extractive import Extractive
-from query_api.answers import Answerer
 from query_api.app import Deps, create_app
-from query_api.fair_queue import FairQueue
-from query_api.feedback import Ratings
-from query_api.lookups import Lookups
-from query_api.masked_questions import QuestionMasking
-from query_api.ports import Index, QueryEmbedder
-from query_api.reranking import Reranker
-from query_api.retrieval import Retrieval
+from query_api.asking.fair_queue import FairQueue
+from query_api.asking.masked_questions import QuestionMasking
+from query_api.retrieval.lookups import Lookups
+from query_api.retrieval.ports import Index, QueryEmbedder
+from query_api.retrieval.reranking import Reranker
+from query_api.retrieval.search import Retrieval
+from query_api.routes.access import People
+from query_api.routes.feedback import Ratings
 from query_api.service import QueryService
 from runtime.access import SCOPES, ApiKey, KnowledgeBase, Role, Scope, digest
 from runtime.access_changes import AccessChanges

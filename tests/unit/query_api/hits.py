@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from query_api.answers import Answer
-from query_api.visibility import Hit
+from query_api.answering.answers import Answer
+from query_api.retrieval.visibility import Hit
 
 
 def hit(text: str, start: int = 0, document: str = "d", title: str | None = None) -> Hit:

@@ -12,7 +12,7 @@ import uvicorn
 
 from query_api.app import MOST_BODY_BYTES
 from query_api.bootstrap import served_as
-from query_api.filters import DEEPEST, MOST_TESTS, MOST_VALUES
+from query_api.retrieval.filters import DEEPEST, MOST_TESTS, MOST_VALUES
 from runtime.web.requests import RequestMiddleware
 from tests.unit.query_api.fake_index import FakeEmbedder, FakeIndex
 from tests.unit.query_api.fakes import app_around

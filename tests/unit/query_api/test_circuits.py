@@ -12,15 +12,15 @@ import structlog
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
+from query_api.answering.answers import Answer, AnswerLater, AnswerUnavailable
 from query_api.answering.extractive import Extractive
 from query_api.answering.model_http import answering_client
 from query_api.answering.select import answerer_from
-from query_api.answers import Answer, AnswerLater, AnswerUnavailable
 from query_api.checks import checks
 from query_api.circuits import Circuits, FallingBack, SparedAnswerer, SparedReranker
-from query_api.ports import Live
-from query_api.query_embedding import ThreadedEmbedder
-from query_api.rerank_models import reranker_from
+from query_api.retrieval.ports import Live
+from query_api.retrieval.query_embedding import ThreadedEmbedder
+from query_api.retrieval.rerank_models import reranker_from
 from runtime.embedding.select import configured_fingerprint, embedder_of
 from runtime.metrics import Metrics, declare
 from runtime.settings import Embedding, Rerank

@@ -17,11 +17,11 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from query_api.answering import model_http
+from query_api.answering.answers import Answer, Answerer, AnswerLater, AnswerMisconfigured, AnswerUnavailable
 from query_api.answering.model_http import answering_client
 from query_api.answering.openai_chat import marked
 from query_api.answering.prompts import prompt_of
 from query_api.answering.select import answerer_from
-from query_api.answers import Answer, Answerer, AnswerLater, AnswerMisconfigured, AnswerUnavailable
 from runtime.metrics import declare
 from runtime.settings import SettingsError
 from runtime.settings_answering import Answer as AnswerSettings

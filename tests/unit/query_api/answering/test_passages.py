@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from query_api.answering.passages import as_data, estimated_tokens, framed, passages
-from query_api.unseen import without_unseen
+from query_api.answering.unseen import without_unseen
 from tests.unit.query_api.hits import hit
 
 PARTS = [*'ab "\\{}[]<>|/!-\n\r\t\x00\x1b\x85\u2028\u2029\u200b\u202e\ufeff.?1é中', "\U000e0041", "\U0001f600"]

@@ -1,0 +1,1 @@
+"""Answers that are given again. Before it: `service.py`. After it: memory, or Redis."""
