@@ -17,8 +17,12 @@ from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import quote
 
+from runtime.leftovers import clear
+
 _URI = re.compile(r"^blob:([A-Za-z0-9._~%-]+)/sha256/([0-9a-f]{2})/(\2[0-9a-f]{62})$")
 _CHUNK_BYTES = 1_048_576
+_PARTS = ".parts"
+"""The folder of what is being written, beside the tenants'."""
 
 
 class BlobMissing(Exception):
@@ -59,7 +63,7 @@ class BlobStore:
         uri = blob_uri(tenant, _sha256(path))
         try:
             if self._folder is not None:
-                _put_local(path, self._folder / _relative(uri))
+                _put_local(path, self._folder, _relative(uri))
             else:
                 self._filesystem().put_file(str(path), self._remote_path(uri))
         except OSError as error:
@@ -117,14 +121,19 @@ class BlobStore:
         """Raise BlobUnavailable unless something can be written."""
         try:
             if self._folder is not None:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                probe = self._folder / f".probe.{secrets.token_hex(8)}"
+                probe = _part(self._folder)
                 probe.write_bytes(b"x")
                 probe.unlink()
             else:
                 self._filesystem().ls(self._url, detail=False)
         except OSError as error:
             raise BlobUnavailable(f"{self._url}: {error.strerror or type(error).__name__}") from error
+
+    def clear_leftovers(self) -> int:
+        """Remove what killed processes left half-written, a day later; how many files. An object store shows none:
+        unfinished uploads to one are for the bucket's lifecycle rule. Raises nothing.
+        """
+        return 0 if self._folder is None else clear(self._folder / _PARTS, "*.part")
 
     def _filesystem(self) -> Any:
         if self._remote is None:
@@ -144,12 +153,13 @@ def _relative(uri: str) -> str:
     return uri.removeprefix("blob:")
 
 
-def _put_local(source: Path, target: Path) -> None:
-    """Copy beside the target, fsync, rename, fsync the folders: after a power cut it is there whole or not at all."""
+def _put_local(source: Path, folder: Path, name: str) -> None:
+    """Copy beside the store, fsync, rename, fsync the folders: after a power cut it is there whole or not at all."""
+    target = folder / name
     if target.exists():
         return
     made = _make_folders(target.parent)
-    part = target.parent / f".{target.name}.{secrets.token_hex(8)}.part"
+    part = _part(folder)
     try:
         with source.open("rb") as content, part.open("xb") as copy:
             shutil.copyfileobj(content, copy, _CHUNK_BYTES)
@@ -159,8 +169,15 @@ def _put_local(source: Path, target: Path) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    for folder in {target.parent, *(path.parent for path in made)}:
-        _fsync_folder(folder)
+    for changed in {target.parent, *(path.parent for path in made)}:
+        _fsync_folder(changed)
+
+
+def _part(folder: Path) -> Path:
+    """A fresh name for what is being written: all of them in one folder, where leftovers are found without a search."""
+    parts = folder / _PARTS
+    parts.mkdir(parents=True, exist_ok=True)
+    return parts / f"{secrets.token_hex(16)}.part"
 
 
 def _make_folders(folder: Path) -> list[Path]:

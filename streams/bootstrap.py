@@ -215,8 +215,9 @@ def _capture(given: _Given) -> _Parts:
 
 def _parse(given: _Given) -> _Parts:
     from runtime.blobs import BlobStore
+    from runtime.leftovers import clear
     from streams.parsing.pool import ParserPool
-    from streams.steps.parse import ParseStep
+    from streams.steps.parse import WORK, ParseStep
 
     settings = given.settings
     pool = ParserPool(
@@ -225,6 +226,7 @@ def _parse(given: _Given) -> _Parts:
         max_text_bytes=settings.parse.max_text_bytes,
     )
     policies, protection = _protection(given)
+    clear(settings.spool, f"{WORK}*")  # the files that killed workers were parsing
     step = ParseStep(
         codec=given.codec,
         blobs=BlobStore(settings.blobs_url),

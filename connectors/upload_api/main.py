@@ -7,14 +7,12 @@ exits within about 30 s.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 
 import httpx
-import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -32,6 +30,7 @@ from runtime.clock import now_ms
 from runtime.directory import Directory, demo_keys
 from runtime.identity.build import token_callers
 from runtime.identity.signing import signing_of
+from runtime.leftovers import clear
 from runtime.metrics import metrics
 from runtime.producer import ConfirmedProducer
 from runtime.settings import Settings, load_settings
@@ -40,7 +39,6 @@ from runtime.web.serving import server_config
 from schemas.codec import Codec
 from schemas.registry import Registry
 
-_STALE_SPOOL_S = 3600
 _GRACE_S = 20
 
 
@@ -109,7 +107,8 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         del app
-        _clear_spool(settings)
+        await asyncio.to_thread(clear, settings.spool, "*.part")
+        await asyncio.to_thread(blobs.clear_leftovers)
         audit.start()
         directory.start()
         tail.start()
@@ -139,18 +138,6 @@ def build(settings: Settings, server: _Server | None = None) -> FastAPI:
         tokens=token_callers(settings, directory.state, signing_of(settings), issuers),
         lifespan=lifespan,
     )
-
-
-def _clear_spool(settings: Settings) -> None:
-    """Remove what a killed process left of files it was receiving."""
-    if not settings.spool.is_dir():
-        return
-    for path in settings.spool.glob("*.part"):
-        try:
-            if time.time() - path.stat().st_mtime > _STALE_SPOOL_S:
-                path.unlink()
-        except OSError as error:
-            structlog.get_logger(__name__).warning("spool_not_cleared", reason=error.strerror)
 
 
 def _version() -> str:

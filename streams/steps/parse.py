@@ -26,6 +26,9 @@ from streams.ports import ChangeLog, Clock, Inbound
 from streams.steps.failures import failed_receipt, outcome_of
 from streams.steps.protection import Protect
 
+WORK = "parse-"
+"""How the folders begin in which single files are parsed."""
+
 
 @dataclass(frozen=True)
 class ParseStep:
@@ -78,7 +81,7 @@ class ParseStep:
 
     async def _parse(self, upload: Upload) -> ParsedText | ParseFailure:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix="parse-") as folder:
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=WORK) as folder:
             path = Path(folder) / "file"
             await asyncio.to_thread(self.blobs.fetch_to, upload.blob, path)
             return await self.pool.parse(path, Kind(upload.kind), deadline_s=self.deadline_s)

@@ -1,5 +1,8 @@
 import hashlib
 import os
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from runtime.blobs import BlobMissing, BlobStore, BlobUnavailable, blob_uri
+from runtime.leftovers import UNTOUCHED_S
 
 CONTENT = b"the river " * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -98,7 +102,7 @@ def test_a_tenant_with_strange_characters_stays_within_its_folder(file: Path, tm
     store = BlobStore(str(tmp_path / "blobs"))
     uri = store.put(file, tenant="a/../../b c")
     assert store.exists(uri)
-    assert [path.name for path in (tmp_path / "blobs").iterdir()] == ["a%2F..%2F..%2Fb%20c"]
+    assert {path.name for path in (tmp_path / "blobs").iterdir()} == {"a%2F..%2F..%2Fb%20c", ".parts"}
     with pytest.raises(ValueError, match="no tenant"):
         store.put(file, tenant="..")
 
@@ -134,3 +138,42 @@ def test_many_at_once_make_one_blob(file: Path, tmp_path: Path) -> None:
     assert len(uris) == 1
     (only,) = [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
     assert only.read_bytes() == CONTENT
+
+
+_COPIES_AND_DIES = """
+import os, shutil, sys
+from pathlib import Path
+from runtime.blobs import BlobStore
+
+def die(source, target, length):
+    target.write(source.read(1000))
+    target.flush()
+    os.kill(os.getpid(), 9)
+
+shutil.copyfileobj = die
+BlobStore(sys.argv[1]).put(Path(sys.argv[2]), tenant="acme")
+"""
+
+
+def test_what_a_killed_process_left_goes_a_day_later_and_nothing_else(file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "blobs"
+    died = subprocess.run([sys.executable, "-c", _COPIES_AND_DIES, str(folder), str(file)], check=False)
+    assert died.returncode == -9
+    store = BlobStore(str(folder))
+    uri = store.put(file, tenant="acme")  # the same content: the leftover is in nobody's way
+    (left,) = folder.rglob("*.part")
+    assert left.stat().st_size == 1000
+
+    assert store.clear_leftovers() == 0
+    assert left.exists(), "another process may still be writing it"
+
+    long_ago = time.time() - UNTOUCHED_S - 60
+    for path in (left, folder / uri.removeprefix("blob:")):
+        os.utime(path, (long_ago, long_ago))
+    assert store.clear_leftovers() == 1
+    assert not left.exists()
+    assert store.exists(uri)
+
+
+def test_a_store_that_keeps_no_leftovers_or_is_not_there_yet_clears_none(store: BlobStore) -> None:
+    assert store.clear_leftovers() == 0
