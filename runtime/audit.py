@@ -20,8 +20,8 @@ from typing import Protocol
 import structlog
 from prometheus_client import Counter
 
-from runtime.producer import Delivery, DeliveryFailed, Outgoing
-from schemas.records import AuditEntry, Record
+from runtime.producer import Delivery, DeliveryFailed, Encoder, Outgoing
+from schemas.records import AuditEntry
 from schemas.registry import NotRegistered, RegistryUnavailable
 
 TOPIC = "audit"
@@ -66,14 +66,6 @@ class Sender(Protocol):
 
     def submit(self, record: Outgoing) -> Future[Delivery]:
         """Queue a record; the future ends within the producer's timeout, with a Delivery or DeliveryFailed."""
-        ...
-
-
-class Encoder(Protocol):
-    """The codec."""
-
-    def encode(self, topic: str, record: Record) -> bytes:
-        """The record's bytes. Raises RegistryUnavailable, NotRegistered."""
         ...
 
 

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from schemas.records import Record
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -75,6 +77,22 @@ class Outgoing:
     value: bytes | None
     headers: Headers = ()
     partition: int | None = None
+
+
+class Sender(Protocol):
+    """Kafka, as ConfirmedProducer gives it."""
+
+    async def send_async(self, records: Iterable[Outgoing]) -> list[Delivery]:
+        """Send all; returns when each is durable. Raises DeliveryFailed."""
+        ...
+
+
+class Encoder(Protocol):
+    """The codec."""
+
+    def encode(self, topic: str, record: Record) -> bytes:
+        """The record's bytes. Raises RegistryUnavailable, NotRegistered."""
+        ...
 
 
 class ConfirmedProducer:

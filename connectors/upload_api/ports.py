@@ -5,7 +5,7 @@ Before this: nothing. After this: `app.py` takes them all in one bundle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -13,25 +13,9 @@ from typing import Protocol
 import runtime.progress
 from connectors.upload_api.upload_keys import UploadKeys
 from runtime.access import KnowledgeBase
-from runtime.producer import Delivery, Outgoing
+from runtime.producer import Delivery, Encoder, Sender
 from runtime.progress import Accepted
-from schemas.records import AccessEntry, Record, Upload
-
-
-class Sender(Protocol):
-    """Kafka, as ConfirmedProducer gives it."""
-
-    async def send_async(self, records: Iterable[Outgoing]) -> list[Delivery]:
-        """Send all; returns when each is durable. Raises DeliveryFailed."""
-        ...
-
-
-class Encoder(Protocol):
-    """The codec."""
-
-    def encode(self, topic: str, record: Record) -> bytes:
-        """The record's bytes. May raise RegistryUnavailable, NotRegistered."""
-        ...
+from schemas.records import AccessEntry, Upload
 
 
 class Blobs(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ import httpx
 import stamina
 
 from query_api.answering.answers import AnswerLater, AnswerMisconfigured, AnswerUnavailable
+from query_api.bounded_http import bounded_client
 from runtime.embedding.remote import retry_after
 from runtime.server_sent import EventReader
 
@@ -23,39 +24,12 @@ T = TypeVar("T")
 LARGEST_REPLY = 16 * 1024 * 1024
 """Bytes of one reply; a streamed token has a frame of 300 bytes around it, so this is 50,000 of them."""
 
-_LONGEST_CONNECT_S = 10.0
 _LONGEST_PAUSE_S = 1.0
 
 
 def answering_client(timeout_s: float) -> httpx.AsyncClient:
-    """The client for asking: no redirects, no reply above 16 MiB (httpx.ReadError). timeout_s bounds single reads."""
-
-    async def capped(response: httpx.Response) -> None:
-        if isinstance(response.stream, httpx.AsyncByteStream):
-            response.stream = _Capped(response.stream, response.request)
-
-    return httpx.AsyncClient(
-        timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _LONGEST_CONNECT_S)),
-        limits=httpx.Limits(max_connections=50),
-        event_hooks={"response": [capped]},
-    )
-
-
-class _Capped(httpx.AsyncByteStream):
-    def __init__(self, stream: httpx.AsyncByteStream, request: httpx.Request) -> None:
-        self._stream = stream
-        self._request = request
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        received = 0
-        async for piece in self._stream:
-            received += len(piece)
-            if received > LARGEST_REPLY:
-                raise httpx.ReadError("the reply is too large", request=self._request)
-            yield piece
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+    """The client for asking: no reply above 16 MiB (httpx.ReadError). timeout_s bounds single reads."""
+    return bounded_client(timeout_s, LARGEST_REPLY)
 
 
 def refused(who: str, status: int | None, headers: Mapping[str, str]) -> AnswerUnavailable:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
 
+from query_api.bounded_http import bounded_client
 from query_api.retrieval.reranking import Reranker, RerankLater, RerankUnavailable, checked
 from runtime.embedding.remote import retry_after
 from runtime.settings import Rerank as RerankSettings
@@ -51,7 +52,7 @@ class CohereRerank:
 
         self._model = settings.model or COHERE_MODEL
         self._timeout_s = settings.timeout_s
-        self._http = _client(settings.timeout_s)
+        self._http = bounded_client(settings.timeout_s, _LARGEST_REPLY)
         root = (settings.url or _COHERE_URL).rstrip("/").removesuffix("/v1").removesuffix("/v2")
         self._client = cohere.AsyncClientV2(
             api_key=key or "none",  # the client insists on one, a server of one's own may not
@@ -97,7 +98,9 @@ class HttpRerank:
         address = url.rstrip("/")
         # `/v1` is supplied where an address has no path at all, as for the other models.
         self._url = f"{address}/rerank" if httpx.URL(address).path.strip("/") else f"{address}/v1/rerank"
-        self._http = _client(settings.timeout_s, {"Authorization": f"Bearer {key}"} if key else {})
+        self._http = bounded_client(
+            settings.timeout_s, _LARGEST_REPLY, {"Authorization": f"Bearer {key}"} if key else {}
+        )
 
     async def scores(self, query: str, texts: Sequence[str]) -> list[float]:
         """As Reranker."""
@@ -127,37 +130,6 @@ class HttpRerank:
     async def close(self) -> None:
         """As Reranker."""
         await self._http.aclose()
-
-
-def _client(timeout_s: float, headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
-    async def bound(response: httpx.Response) -> None:
-        if isinstance(response.stream, httpx.AsyncByteStream):
-            response.stream = _Bounded(response.stream, response.request)
-
-    return httpx.AsyncClient(
-        timeout=timeout_s,
-        limits=httpx.Limits(max_connections=50),
-        headers=headers,
-        event_hooks={"response": [bound]},
-    )
-
-
-class _Bounded(httpx.AsyncByteStream):
-    """A reply's bytes up to the largest that a reranker has reason to send."""
-
-    def __init__(self, stream: httpx.AsyncByteStream, request: httpx.Request) -> None:
-        self._stream, self._request = stream, request
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        received = 0
-        async for piece in self._stream:
-            received += len(piece)
-            if received > _LARGEST_REPLY:
-                raise httpx.ReadError("the reply is too large", request=self._request)
-            yield piece
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 def _refused(who: str, status: int | None, headers: Mapping[str, str]) -> RerankUnavailable:

@@ -6,17 +6,16 @@ Before it: `queries.py`. The audit says which question (its hash) and which docu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Annotated, Protocol
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from runtime.access import Principal
 from runtime.metrics import Metrics
-from runtime.producer import Delivery, DeliveryFailed, Outgoing
+from runtime.producer import DeliveryFailed, Encoder, Outgoing, Sender
 from runtime.web.problems import Problem
-from schemas.records import Feedback, Record
+from schemas.records import Feedback
 from schemas.registry import NotRegistered, RegistryUnavailable
 
 TOPIC = "feedback"
@@ -40,22 +39,6 @@ class FeedbackResponse(BaseModel):
 
     answer_id: UUID
     position: str
-
-
-class Sender(Protocol):
-    """Kafka, as ConfirmedProducer gives it."""
-
-    async def send_async(self, records: Iterable[Outgoing]) -> list[Delivery]:
-        """Send all; returns when each is durable. Raises DeliveryFailed."""
-        ...
-
-
-class Encoder(Protocol):
-    """The codec."""
-
-    def encode(self, topic: str, record: Record) -> bytes:
-        """The record's bytes. Raises RegistryUnavailable, NotRegistered."""
-        ...
 
 
 class Ratings:

@@ -230,14 +230,15 @@ async def test_whoever_stops_listening_stops_the_model(
 
 @WAYS
 async def test_a_reply_without_bounds_is_not_read_to_its_end(
-    server: ModelServer, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, way: str
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     monkeypatch.setattr(model_http, "LARGEST_REPLY", 100_000)
     server.answer_with("word " * 40_000)
 
-    for provider in ("cohere", "openai"):
-        with pytest.raises(AnswerUnavailable):
-            await asked(answerer(server, http, provider), way)
+    async with answering_client(5) as http:
+        for provider in ("cohere", "openai"):
+            with pytest.raises(AnswerUnavailable):
+                await asked(answerer(server, http, provider), way)
 
 
 @WAYS
