@@ -22,7 +22,7 @@ from query_api.answering.answers import (
     AnswerUnavailable,
     at_once,
 )
-from query_api.retrieval.ports import EMBEDDING, ModelLater
+from query_api.retrieval.ports import EMBEDDING, ModelLater, Passing
 from query_api.retrieval.reranking import RERANK, Reranker, RerankLater
 from query_api.retrieval.visibility import Hit
 from query_api.retrieval.weaviate_link import weaviate_breaker
@@ -51,15 +51,20 @@ class Circuits:
         """
         return Circuits(
             weaviate=weaviate_breaker(told, clock),
-            embedding=Breaker(EMBEDDING, failing=(ModelLater,), told=told, clock=clock),
-            rerank=Breaker(RERANK, failing=(RerankLater,), told=told, clock=clock),
-            answer=Breaker(ANSWER, failing=(AnswerLater,), told=told, clock=clock),
+            embedding=Breaker(EMBEDDING, failing=(ModelLater,), told=told, clock=clock, wish=_wished),
+            rerank=Breaker(RERANK, failing=(RerankLater,), told=told, clock=clock, wish=_wished),
+            answer=Breaker(ANSWER, failing=(AnswerLater,), told=told, clock=clock, wish=_wished),
         )
 
     @property
     def all(self) -> tuple[Breaker, ...]:
         """Each of them."""
         return (self.weaviate, self.embedding, self.rerank, self.answer)
+
+
+def _wished(error: Exception) -> float | None:
+    """For how long a vendor that failed wants to be left alone, in seconds, where it said so."""
+    return error.retry_after_s if isinstance(error, Passing) else None
 
 
 class SparedReranker:

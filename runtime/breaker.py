@@ -35,7 +35,9 @@ class Breaker:
 
     Then one call goes through, the others are refused until it is back: if it succeeds the circuit is closed, if not
     it is open again for twice as long, at most longest_open_s. `failing` names what counts as a failure; any other
-    error says nothing about the part. The caller bounds its calls in time: a timeout must come as a failure.
+    error says nothing about the part. `wish` reads from a failure for how many seconds the part wants to be left alone:
+    the circuit opens for no less, within longest_open_s. The caller bounds its calls in time: a timeout must come as a
+    failure.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Breaker:
         longest_open_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
         told: Callable[[str, State], None] | None = None,
+        wish: Callable[[Exception], float | None] = lambda _: None,
     ) -> None:
         self.part = part
         self._failing = failing
@@ -56,6 +59,7 @@ class Breaker:
         self._longest_open_s = longest_open_s
         self._clock = clock
         self._told = told or _nobody
+        self._wish = wish
         self._failures = 0
         self._open_s = open_s
         self._open_until: float | None = None
@@ -114,10 +118,11 @@ class Breaker:
         if not probe and self._failures < self._most_failures:
             return
         self._open_s = min(self._open_s * 2, self._longest_open_s) if probe else self._first_open_s
-        self._open_until = self._clock() + self._open_s
+        for_s = max(self._open_s, min(self._wish(error) or 0.0, self._longest_open_s))
+        self._open_until = self._clock() + for_s
         self._turn += 1
         self._told(self.part, "open")
-        _log.warning("circuit_opened", part=self.part, for_s=round(self._open_s, 1), error=type(error).__name__)
+        _log.warning("circuit_opened", part=self.part, for_s=round(for_s, 1), error=type(error).__name__)
 
     def _succeeded(self) -> None:
         self._failures = 0

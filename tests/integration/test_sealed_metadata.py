@@ -80,6 +80,9 @@ def test_a_sealed_value_is_in_clear_for_a_reader_and_nowhere_else(
     for value in documents:
         assert PREFIX.encode() in value
         assert secret[:32].encode() not in value
+    stored = repr(product.scan(base, "api"))
+    assert PREFIX in stored
+    assert secret[:32] not in stored
     # What the sources sent is in their own topics as they sent it: README.md says what to do about it.
     assert any(secret.encode() in value for value in logged("events"))
 

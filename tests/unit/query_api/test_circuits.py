@@ -190,7 +190,9 @@ async def test_a_broken_answering_model_is_left_alone_after_five_questions() -> 
         assert (here.calls("chat"), circuits.answer.state) == (5, "open")
 
         here.models.reset()
-        here.now[0] += 1.0
+        here.now[0] += 6.9
+        assert (await here.ask(parts)).json()["degraded"] == ["answer"]
+        here.now[0] += 0.2
         told = (await here.ask(parts)).json()
         assert (told["model"], told["degraded"]) == ("m", [])
 

@@ -13,7 +13,11 @@ from runtime.breaker import Breaker, CircuitOpen, State
 
 
 class Away(Exception):
-    """The part fails."""
+    """The part fails; wish: for how long it wants to be left alone."""
+
+    def __init__(self, wish: float | None = None) -> None:
+        super().__init__()
+        self.wish = wish
 
 
 class Refused(Exception):
@@ -38,6 +42,7 @@ class Part:
             longest_open_s=60.0,
             clock=lambda: self.now,
             told=lambda _, state: self.told.append(state),
+            wish=lambda error: error.wish if isinstance(error, Away) else None,
         )
 
     async def answer(self) -> str:
@@ -182,3 +187,18 @@ def test_an_away_part_is_asked_at_most_five_times_and_once_for_each_wait(steps: 
         assert await part.ask() == "here"
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("wish", "waits_s"), [(None, 1.0), (0.2, 1.0), (17.0, 17.0), (3600.0, 60.0)])
+async def test_a_part_that_wants_to_be_left_alone_for_longer_is(wish: float | None, waits_s: float) -> None:
+    part = Part(Away(wish))
+    for _ in range(5):
+        await part.ask()
+
+    assert part.breaker.retry_after_s == pytest.approx(waits_s)
+    part.now += waits_s - 0.01
+    assert await part.ask() == "open"
+    part.now += 0.02
+    part.fails = Away()
+    assert await part.ask() == "away"
+    assert part.breaker.retry_after_s == pytest.approx(2.0), "a wish counts once"
