@@ -20,12 +20,19 @@ from runtime.privacy.sealing import Seals
 from runtime.progress import Progress
 from runtime.settings import Web
 from runtime.web import audit, docs_page, health, identity, limits, openapi, problems
+from runtime.web.body_guard import BodyGuard
 from runtime.web.limits import RateLimits
 from runtime.web.requests import RequestMiddleware
 from runtime.web.strings import WellFormedStrings
 
 MOST_BODY_BYTES = 1_048_576
 """A search with 1,000 values in a filter is about 100 KB."""
+
+MOST_LOGIN_BYTES = 16_384
+"""Of `/v1/login`, whose sender nobody knows yet."""
+
+_BODY_S = 20.0
+"""Whoever needs longer for a body must send the longest one within this time, and is given up otherwise."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,8 @@ class Deps:
     tokens: Tokens | None = None
 
 
-def create_app(deps: Deps) -> FastAPI:
-    """The query API."""
+def create_app(deps: Deps, *, idle_s: float = 10.0, linger_s: float = 2.0) -> FastAPI:
+    """The query API. idle_s, linger_s: see BodyGuard."""
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -72,6 +79,7 @@ def create_app(deps: Deps) -> FastAPI:
         redoc_url=None,
     )
     app.include_router(queries.router(deps.service, deps.lookups, deps.progress, deps.seals))
+    app.include_router(access.open_router(deps.people))
     app.include_router(access.router(deps.people))
     app.include_router(further.router(deps.service, deps.progress, deps.ratings, deps.now_ms, deps.seals))
     app.include_router(health.router(deps.checks, deps.metrics.registry, version=deps.version))
@@ -86,11 +94,14 @@ def create_app(deps: Deps) -> FastAPI:
         docs_page.install(app)
     app.add_middleware(WellFormedStrings)
     app.add_middleware(
-        RequestMiddleware,
-        counter=deps.metrics.http_requests,
-        max_body_bytes=MOST_BODY_BYTES,
-        origins=deps.web.cors_origins,
+        BodyGuard,
+        limits={"/v1/login": MOST_LOGIN_BYTES, "*": MOST_BODY_BYTES},
+        idle_s=idle_s,
+        grace_s=_BODY_S,
+        min_rate=MOST_BODY_BYTES / _BODY_S,
+        linger_s=linger_s,
     )
+    app.add_middleware(RequestMiddleware, counter=deps.metrics.http_requests, origins=deps.web.cors_origins)
     app.add_middleware(audit.AuditMiddleware, log=deps.log, now_ms=deps.now_ms)
     return app
 

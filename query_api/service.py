@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,6 +36,10 @@ from runtime.web import audit
 from runtime.web.problems import FieldError, Problem
 
 _log = structlog.get_logger(__name__)
+
+
+Still = Callable[[], Awaitable[Principal]]
+"""Who the caller is now. Raises Problem for one that may not ask any more."""
 
 
 class Bases(Protocol):
@@ -111,17 +115,20 @@ class QueryService:
         self._queue = queue
         self._clock = clock
 
-    async def search(self, caller: Principal, request: SearchRequest) -> Searched:
-        """The hits. Raises Problem, and the ports' errors, which `app.py` turns into problems."""
+    async def search(self, caller: Principal, request: SearchRequest, still: Still) -> Searched:
+        """The hits. still tells after the waits who the caller is by then.
+
+        Raises Problem, and the ports' errors, which `app.py` turns into problems.
+        """
         started = self._clock()
-        searched = await self._search(caller, request, started)
+        searched = await self._search(caller, request, still, started)
         self._completed("/v1/search", searched, searched.took_s, generation_s=0.0, model=None)
         return searched
 
-    async def answer(self, caller: Principal, request: SearchRequest) -> tuple[Searched, Answer, float]:
+    async def answer(self, caller: Principal, request: SearchRequest, still: Still) -> tuple[Searched, Answer, float]:
         """The hits, the answer, and the seconds that all took. Raises as search does, and AnswerUnavailable."""
         started = self._clock()
-        searched = await self._search(caller, request, started)
+        searched = await self._search(caller, request, still, started)
         with self._generation(searched, started) as generation:
             if searched.found.hits:
                 answerer = self._answerer_for(searched.rights)
@@ -129,14 +136,14 @@ class QueryService:
         return searched, generation.answer, generation.took_s
 
     async def stream(
-        self, caller: Principal, request: SearchRequest
+        self, caller: Principal, request: SearchRequest, still: Still
     ) -> tuple[Searched, AsyncGenerator[str | Answered, None]]:
         """The hits, and the answer's text as it is written, then, last, all of it. Close the generator when done.
 
         Raises as search does; the generator raises AnswerUnavailable.
         """
         started = self._clock()
-        searched = await self._search(caller, request, started)
+        searched = await self._search(caller, request, still, started)
         return searched, self._streamed(searched, started)
 
     async def _streamed(self, searched: Searched, started: float) -> AsyncGenerator[str | Answered, None]:
@@ -193,13 +200,14 @@ class QueryService:
                 f"No knowledge base {', '.join(map(repr, error.names))} that this key may read; it may read: {known}.",
             ) from error
 
-    async def _search(self, caller: Principal, request: SearchRequest, started: float) -> Searched:
+    async def _search(self, caller: Principal, request: SearchRequest, still: Still, started: float) -> Searched:
         query = checked_query(request, self._settings)
         self.rights(caller, request.knowledge_bases)  # a base that may not be read is told at once
         if request.min_position is not None:
             await wait_for(self._freshness, caller.tenant, request.min_position, request.wait_ms)
         async with self._queue.place(caller.tenant):
-            # What the knowledge bases are now counts, not what they were before the waits.
+            # What caller and knowledge bases are now counts, not what they were before the waits.
+            caller = await still()
             rights = self.rights(caller, request.knowledge_bases)
             return await self._found(caller, request, rights, query, started)
 

@@ -10,23 +10,21 @@ from prometheus_client import CollectorRegistry, Counter
 
 from connectors.document_body import MAX_TEXT_BYTES
 from connectors.upload_api import documents, events, follow, uploads
-from connectors.upload_api.body_guard import BodyGuard
 from connectors.upload_api.ports import Parts
 from connectors.upload_api.receive import MAX_FIELD_BYTES, MAX_FIELDS, too_large
 from runtime.identity.callers import Tokens
 from runtime.settings import Web
 from runtime.web import audit, docs_page, health, identity, limits, openapi, problems
+from runtime.web.body_guard import BodyGuard
+from runtime.web.body_guard import too_large as body_too_large
 from runtime.web.health import Check
 from runtime.web.identity import Keys
 from runtime.web.limits import RateLimits
-from runtime.web.problems import Problem
 from runtime.web.requests import RequestMiddleware
 from runtime.web.strings import WellFormedStrings
 
 JSON_LIMIT = MAX_TEXT_BYTES * 5 // 4
 """A text of the longest kind with its escapes and metadata; bytes."""
-
-_CLOSE = {"Connection": "close"}
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -80,11 +78,7 @@ def create_app(
         grace_s=grace_s,
         linger_s=linger_s,
         limits={"/v1/uploads": parts.max_bytes + frame, "*": JSON_LIMIT},
-        refuse=lambda path, limit: (
-            too_large(parts.max_bytes)
-            if path == "/v1/uploads"
-            else Problem("too-large", f"The body is larger than {limit} bytes: send less at once.", headers=_CLOSE)
-        ),
+        refuse=lambda path, limit: too_large(parts.max_bytes) if path == "/v1/uploads" else body_too_large(path, limit),
     )
     app.add_middleware(RequestMiddleware, counter=http_requests, origins=web.cors_origins)
     app.add_middleware(audit.AuditMiddleware, log=log, now_ms=parts.now_ms)

@@ -1,6 +1,6 @@
 """A multipart body from the wire to a file in the spool: counted while it comes, never whole in memory.
 
-Before this: `body_guard.py`. After this: `uploads.py` looks at what arrived. Format: RFC 7578.
+Before this: `runtime/web/body_guard.py`. After this: `uploads.py` looks at what arrived. Format: RFC 7578.
 """
 
 from __future__ import annotations

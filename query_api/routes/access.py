@@ -40,6 +40,7 @@ from runtime.privacy.policy import Policy, PolicyRefused
 from runtime.producer import DeliveryFailed
 from runtime.web import audit
 from runtime.web.identity import Caller, changing
+from runtime.web.known_first import KnownFirst
 from runtime.web.problems import FieldError, Problem
 from schemas.registry import NotRegistered, RegistryUnavailable
 
@@ -50,6 +51,8 @@ Who = Annotated[str, Path(min_length=1, max_length=200, description="A user or a
 T = TypeVar("T")
 
 _AGAIN = {"Retry-After": "5"}
+_LATER = {"Retry-After": "3600"}
+"""Of what an operator has to change first."""
 
 
 @dataclass(frozen=True)
@@ -62,22 +65,31 @@ class People:
     now_ms: Callable[[], int]
 
 
-def router(people: People) -> APIRouter:
-    """All of them."""
+def open_router(people: People) -> APIRouter:
+    """`/v1/login`, where nobody is known yet."""
     routes = APIRouter(prefix="/v1", tags=["access"])
-    _add_people(routes, people)
+    _add_login(routes, people)
+    return routes
+
+
+def router(people: People) -> APIRouter:
+    """All others."""
+    routes = APIRouter(prefix="/v1", tags=["access"], route_class=KnownFirst)
+    _add_me(routes)
     _add_keys(routes, people)
     _add_bases(routes, people)
     _add_roles(routes, people.changes)
     return routes
 
 
-def _add_people(routes: APIRouter, people: People) -> None:
+def _add_login(routes: APIRouter, people: People) -> None:
     @routes.post("/login", summary="A token for a name and a password")
     async def login(body: LoginRequest, request: Request) -> LoginResponse:
         """The token is short-lived and carries no rights: they are looked up at each request."""
         if people.logins is None:
-            raise Problem("unavailable", "Nobody logs in here: the deployment has no THALWEG_LOGIN__SECRET.")
+            raise Problem(
+                "unavailable", "Nobody logs in here: the deployment has no THALWEG_LOGIN__SECRET.", headers=_LATER
+            )
         tenant = body.tenant or people.tenant
         audit.note(username=body.username)
         address = request.client.host if request.client else "unknown"
@@ -92,6 +104,8 @@ def _add_people(routes: APIRouter, people: People) -> None:
         request.state.subject, request.state.tenant = body.username, tenant
         return LoginResponse(access_token=session.token, expires_in=session.life_s)
 
+
+def _add_me(routes: APIRouter) -> None:
     @routes.get("/users/me", summary="Who am I, and what may I do?")
     async def me(caller: Caller) -> MeResponse:
         return MeResponse(

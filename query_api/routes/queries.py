@@ -25,7 +25,8 @@ from runtime.access import Principal
 from runtime.privacy.sealing import Seals
 from runtime.progress import Progress
 from runtime.web.event_stream import EventStream, wants_events
-from runtime.web.identity import require
+from runtime.web.identity import require, still
+from runtime.web.known_first import KnownFirst
 from schemas.records import split_document_key
 
 Reader = Annotated[Principal, Depends(require("query"))]
@@ -39,11 +40,11 @@ READS = frozenset({"/v1/search", "/v1/query"})
 
 def router(service: QueryService, lookups: Lookups, progress: Progress, seals: Seals) -> APIRouter:
     """`/v1/search`, `/v1/query`, `/v1/documents/{id}`, `/v1/stats`."""
-    routes = APIRouter(prefix="/v1", tags=["query"])
+    routes = APIRouter(prefix="/v1", tags=["query"], route_class=KnownFirst)
 
     @routes.post("/search", summary="Hits for a query", response_model_exclude_unset=True)
-    async def search(body: SearchRequest, caller: Reader) -> SearchResponse:
-        searched = opened(await service.search(caller, body), seals)
+    async def search(body: SearchRequest, caller: Reader, request: Request) -> SearchResponse:
+        searched = opened(await service.search(caller, body, still(request, "query")), seals)
         return search_response(body, searched, progress.newest(caller.tenant))
 
     @routes.post(
@@ -60,8 +61,8 @@ def router(service: QueryService, lookups: Lookups, progress: Progress, seals: S
             return query_response(body, opened(searched, seals), answer, took_s, progress.newest(caller.tenant))
 
         if not wants_events(request.headers.get("Accept", "")):
-            return whole(*await service.answer(caller, body))
-        searched, parts = await service.stream(caller, body)
+            return whole(*await service.answer(caller, body, still(request, "query")))
+        searched, parts = await service.stream(caller, body, still(request, "query"))
         hits = [hit.model_dump(exclude_unset=True) for hit in hit_bodies(opened(searched, seals).found.hits, body)]
         return EventStream(
             told(hits, parts, lambda answer, took_s: whole(searched, answer, took_s).model_dump(exclude_unset=True)),

@@ -59,6 +59,17 @@ async def principal(
     known: Principal | None = getattr(request.state, "caller", None)
     if known is not None:  # asked before (`identify`): a request is counted once
         return known
+    caller, held = await _holder(request, bearer, header)
+    request.state.subject, request.state.tenant = caller.subject, caller.tenant
+    await limits.admit(request, caller, "key" if caller.via == "key" else "user", held)
+    request.state.caller = caller
+    return caller
+
+
+async def _holder(
+    request: Request, bearer: HTTPAuthorizationCredentials | None, header: str | None
+) -> tuple[Principal, str]:
+    """The caller, and the name of the key or user that requests are counted by. Raises Problem 401, 503."""
     given = bearer.credentials if bearer is not None else header
     if not given:
         raise Problem(
@@ -87,10 +98,7 @@ async def principal(
             "in again.",
             headers=_REFUSED,
         )
-    request.state.subject, request.state.tenant = caller.subject, caller.tenant
-    await limits.admit(request, caller, "key" if caller.via == "key" else "user", held)
-    request.state.caller = caller
-    return caller
+    return caller, held
 
 
 async def _of_token(given: str, tokens: Tokens | None) -> Principal | None:
@@ -113,6 +121,21 @@ async def _of_token(given: str, tokens: Tokens | None) -> Principal | None:
 async def identify(request: Request) -> Principal:
     """As `principal`, without FastAPI's injection: for what must know the caller before a body is read."""
     return await principal(request, await _BEARER(request), await _HEADER(request))
+
+
+def still(request: Request, scope: Scope) -> Callable[[], Awaitable[Principal]]:
+    """Asks anew who is calling, for a route that has waited: a key may have been revoked meanwhile, a role withdrawn.
+
+    It counts no request. Raises Problem 401, 403, 503 when called.
+    """
+
+    async def asked() -> Principal:
+        caller, _ = await _holder(request, await _BEARER(request), await _HEADER(request))
+        if not caller.may(scope):
+            raise lacking(caller, scope)
+        return caller
+
+    return asked
 
 
 Caller = Annotated[Principal, Depends(principal)]

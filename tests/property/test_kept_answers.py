@@ -23,6 +23,7 @@ from query_api.answering.answers import Answer, at_once
 from query_api.models import SearchRequest
 from query_api.retrieval.ports import Ask, Candidate, Criteria, Live
 from query_api.retrieval.visibility import Hit
+from query_api.service import Still
 from runtime import logs
 from runtime.access import KnowledgeBase, Principal
 from runtime.settings import QueryApi
@@ -122,7 +123,7 @@ class CorpusIndex:
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
 
-    async def live(self) -> Live:
+    async def live(self, *, keys: bool = False, anew: bool = False) -> Live:
         return LIVE
 
     async def candidates(self, live: Live, criteria: Criteria, ask: Ask) -> list[Candidate]:
@@ -260,13 +261,22 @@ class World:
         expected = self.corpus.best(question, who)
         self.generator.who = named(who)
         calls = len(self.generator.wrote)
-        searched, answer, _ = await self.service.answer(who, SearchRequest(query=question, limit=LIMIT))
+        searched, answer, _ = await self.service.answer(who, SearchRequest(query=question, limit=LIMIT), still(who))
         assert seen(searched.found.hits) == expected
         if expected:
             assert answer.text == written(question, expected)
             assert (named(who), answer.text) in self.generator.wrote, "written for this caller, now or earlier"
             assert answer.cached is (len(self.generator.wrote) == calls)
         return answer
+
+
+def still(who: Principal) -> Still:
+    """Nobody's key is revoked here."""
+
+    async def asked() -> Principal:
+        return who
+
+    return asked
 
 
 def named(who: Principal) -> str:
@@ -317,7 +327,9 @@ async def test_edits_in_the_middle_of_questions_mix_nothing_up() -> None:
         while not edits.done():
             question, who = dice.choice(QUESTIONS), dice.choice(CALLERS)
             before = {key: held.version for key, held in world.corpus.documents.items()}
-            searched, answer, _ = await world.service.answer(who, SearchRequest(query=question, limit=LIMIT))
+            searched, answer, _ = await world.service.answer(
+                who, SearchRequest(query=question, limit=LIMIT), still(who)
+            )
             hits = seen(searched.found.hits)
             if hits:
                 assert answer.text == written(question, hits)

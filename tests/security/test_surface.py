@@ -45,6 +45,24 @@ async def test_the_routes_are_those_of_the_snapshot() -> None:
     assert await described() == SNAPSHOT.read_text(encoding="utf-8")
 
 
+async def test_no_route_reads_a_body_before_it_knows_who_sends_it(apis: list[Api]) -> None:
+    read: list[str] = []
+
+    async def body(name: str) -> AsyncIterator[bytes]:
+        read.append(name)
+        yield BODY.encode()
+
+    for api in apis:
+        asked = [(method, path) for method, path in api.guarded() if method in ("POST", "PUT")]
+        assert len(asked) > 3
+        for method, path in asked:
+            # Who waits for our word before it sends is not read on after the answer either.
+            headers = {"Content-Type": "application/json", "Expect": "100-continue", "X-API-Key": "tw_nobody"}
+            answered = await api.client.request(method, path, content=body(f"{method} {path}"), headers=headers)
+            assert answered.status_code == 401
+    assert read == []
+
+
 @pytest.mark.parametrize("sent", GARBAGE)
 async def test_no_route_is_open_to_garbage_and_all_refuse_it_alike(apis: list[Api], sent: str) -> None:
     """One status and one body for each sort of garbage, whatever route or method: nothing tells what is behind."""

@@ -156,6 +156,7 @@ def app_around(
     queue: FairQueue | None = None,
     people: People | None = None,
     tokens: Tokens | None = None,
+    idle_s: float = 10.0,
 ) -> Parts:
     """An app over these ports, and a client that holds the key `tw_admin`."""
     directory = directory or FakeDirectory()
@@ -194,7 +195,9 @@ def app_around(
             people=people or people_of(AccessReplica(AccessTopic())),
             tokens=tokens,
             seals=Seals(seal_keys),
-        )
+        ),
+        idle_s=idle_s,
+        linger_s=0,
     )
     client = httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app, raise_app_exceptions=False),

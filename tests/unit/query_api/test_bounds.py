@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import uvicorn
 
-from query_api.app import MOST_BODY_BYTES
+from query_api.app import MOST_BODY_BYTES, MOST_LOGIN_BYTES
 from query_api.bootstrap import served_as
 from query_api.retrieval.filters import DEEPEST, MOST_TESTS, MOST_VALUES
-from runtime.web.requests import RequestMiddleware
 from tests.unit.query_api.fake_index import FakeEmbedder, FakeIndex
 from tests.unit.query_api.fakes import app_around
 
@@ -92,8 +91,7 @@ async def test_a_body_is_bounded_whether_its_length_is_said_or_not() -> None:
 
 
 async def test_a_body_that_does_not_come_is_given_up() -> None:
-    parts = app_around(FakeIndex(), FakeEmbedder())
-    app = RequestMiddleware(parts.app, counter=parts.metrics.http_requests, max_body_bytes=1000, body_s=0.05)
+    app = app_around(FakeIndex(), FakeEmbedder(), idle_s=0.05).app
     sent: list[Any] = []
 
     async def never() -> Any:
@@ -102,11 +100,25 @@ async def test_a_body_that_does_not_come_is_given_up() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/v1/search", "headers": [], "query_string": b""}
+    headers = [(b"authorization", b"Bearer tw_admin"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/search", "headers": headers, "query_string": b""}
     async with asyncio.timeout(5):
         await app(scope, never, send)
 
     assert sent[0]["status"] == 408
+
+
+async def test_who_is_not_known_yet_sends_a_name_and_a_password_and_no_more() -> None:
+    client = app_around(FakeIndex(), FakeEmbedder()).client
+    body = b'{"username": "ann", "password": "wrong"}'
+    kind = {"Content-Type": "application/json"}
+
+    tried = await client.post("/v1/login", content=body.ljust(MOST_LOGIN_BYTES), headers=kind)
+    refused = await client.post("/v1/login", content=body.ljust(MOST_LOGIN_BYTES + 1), headers=kind)
+
+    assert (tried.status_code, tried.json()["type"]) == (503, "/problems/unavailable")  # nobody logs in here
+    assert int(tried.headers["retry-after"]) > 0
+    assert (refused.status_code, refused.json()["type"]) == (413, "/problems/too-large")
 
 
 def test_a_head_is_bounded() -> None:

@@ -15,12 +15,12 @@ from query_api.answering.answers import Answer, AnswerUnavailable
 from query_api.answering.extractive import Extractive
 from query_api.retrieval.ports import IndexUnavailable, ModelMismatch, ModelUnavailable, NoIndex
 from query_api.retrieval.visibility import Hit
-from runtime.access import KnowledgeBase
+from runtime.access import ApiKey, KnowledgeBase
 from runtime.progress import Accepted
-from runtime.settings import QueryApi
+from runtime.settings import Limits, QueryApi
 from schemas.records import Receipt, ReceiptStage
 from tests.unit.query_api.fake_index import FakeEmbedder, FakeIndex, candidate, manifest
-from tests.unit.query_api.fakes import FakeDirectory, FakeFreshness, Parts, api_key, app_around
+from tests.unit.query_api.fakes import NOW_MS, FakeDirectory, FakeFreshness, Parts, api_key, app_around
 
 DOC = "acme/handbook/leave"
 TEXT = "Parental leave lasts forty weeks."
@@ -242,6 +242,43 @@ async def test_a_write_that_was_parked_is_no_silent_miss() -> None:
     assert answered.headers["Retry-After"]
     assert answered.json()["failed"] == [{"position": "uploads/0@4", "reason": "encrypted"}]
     assert redriven.status_code == 200, "what another tenant failed with is nobody else's business"
+
+
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/query"])
+@pytest.mark.parametrize(
+    ("then", "told"),
+    [
+        ([], (401, "/problems/unauthenticated")),
+        ([api_key("tw_admin", active=False)], (401, "/problems/unauthenticated")),
+        ([api_key("tw_admin", expires_ms=NOW_MS)], (401, "/problems/unauthenticated")),
+        ([api_key("tw_admin", scopes=("ingest",))], (403, "/problems/forbidden")),
+        ([api_key("tw_admin", roles={"elsewhere": "viewer"})], (404, "/problems/knowledge-base-not-found")),
+    ],
+)
+async def test_whose_key_was_revoked_during_its_wait_is_not_answered(
+    path: str, then: list[ApiKey], told: tuple[int, str]
+) -> None:
+    class Waiting(FakeFreshness):
+        async def wait(self, positions: Sequence[Accepted], timeout_s: float) -> list[Accepted]:
+            parts.directory.known = then
+            return []
+
+    index = FakeIndex([candidate(DOC)], [manifest(DOC, "c")])
+    parts = app_around(index, FakeEmbedder(), freshness=Waiting())
+    body = {"query": "q", "knowledge_bases": ["handbook"], "min_position": "uploads/0@4", "wait_ms": 500}
+
+    answered = await parts.client.post(path, json=body)
+
+    assert (answered.status_code, answered.json()["type"]) == told
+    assert index.asks == []
+
+
+async def test_being_asked_who_one_is_again_counts_as_no_request() -> None:
+    parts = with_one_hit(rates=Limits(per_administrator=2, burst=0))
+
+    answered = [await parts.client.post("/v1/search", json={"query": "q"}) for _ in range(3)]
+
+    assert [one.status_code for one in answered] == [200, 200, 429]
 
 
 @pytest.mark.parametrize("path", ["/v1/search", "/v1/query"])

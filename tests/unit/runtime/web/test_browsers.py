@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from runtime.metrics import declare
 from runtime.settings import SettingsError, load_settings
 from runtime.web import docs_page, problems
+from runtime.web.body_guard import BodyGuard
 from runtime.web.docs_page import POLICY, render
 from runtime.web.requests import RequestMiddleware
 
@@ -36,7 +37,8 @@ def client_of(origins: tuple[str, ...] = ()) -> httpx.AsyncClient:
         raise RuntimeError("hunter2")
 
     metrics = declare(CollectorRegistry())
-    app.add_middleware(RequestMiddleware, counter=metrics.http_requests, max_body_bytes=100, origins=origins)
+    app.add_middleware(BodyGuard, limits={"*": 100}, linger_s=0)
+    app.add_middleware(RequestMiddleware, counter=metrics.http_requests, origins=origins)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test")
 

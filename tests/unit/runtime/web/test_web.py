@@ -19,6 +19,7 @@ from starlette.responses import StreamingResponse
 from runtime.access import SCOPES, Principal
 from runtime.metrics import declare
 from runtime.web import health, identity, problems
+from runtime.web.body_guard import BodyGuard
 from runtime.web.health import Check, NotHealthy
 from runtime.web.problems import KINDS, Problem
 from runtime.web.requests import RequestMiddleware
@@ -96,7 +97,8 @@ def app_with(checks: list[Check] | None = None) -> FastAPI:
     problems.install(app)
     app.state.directory = FakeDirectory(known=keys)
     identity.install(app, app.state.directory, lambda: NOW_MS)
-    app.add_middleware(RequestMiddleware, counter=metrics.http_requests, max_body_bytes=1000)
+    app.add_middleware(BodyGuard, limits={"*": 1000}, linger_s=0)
+    app.add_middleware(RequestMiddleware, counter=metrics.http_requests)
     return app
 
 

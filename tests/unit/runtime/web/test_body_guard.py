@@ -5,9 +5,8 @@ import asyncio
 import httpx
 from fastapi import FastAPI, Request
 
-from connectors.upload_api.body_guard import BodyGuard
 from runtime.web import problems
-from runtime.web.problems import Problem
+from runtime.web.body_guard import BodyGuard
 
 
 async def test_bodies_held_in_memory_have_a_sum_and_give_it_back() -> None:
@@ -24,7 +23,6 @@ async def test_bodies_held_in_memory_have_a_sum_and_give_it_back() -> None:
     app.add_middleware(
         BodyGuard,
         limits={"/streamed": 1000, "*": 80},
-        refuse=lambda path, limit: Problem("too-large", f"{path} {limit}"),
         held_bytes=100,
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://t") as client:

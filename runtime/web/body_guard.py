@@ -20,6 +20,12 @@ _BODILESS = ("GET", "HEAD", "OPTIONS", "DELETE")
 _LINGER_BYTES = 67_108_864  # 64 MiB, read and dropped
 
 
+def too_large(path: str, limit: int) -> Problem:
+    """What is said of a body beyond its limit, unless somebody knows better."""
+    del path
+    return Problem("too-large", f"The body is larger than {limit} bytes: send less at once.", headers=_CLOSE)
+
+
 class BodyGuard:
     """limits: longest body by path (bytes); `*` is every other one. A longer one is answered 413, at once if its
     Content-Length says so.
@@ -39,7 +45,7 @@ class BodyGuard:
         app: ASGIApp,
         *,
         limits: Mapping[str, int],
-        refuse: Callable[[str, int], Problem],
+        refuse: Callable[[str, int], Problem] = too_large,
         idle_s: float = 30.0,
         grace_s: float = 20.0,
         min_rate: float = 4096.0,
