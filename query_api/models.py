@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -183,10 +184,13 @@ class StatsResponse(BaseModel):
     """What the caller's knowledge bases hold. documents is null unless the key is an admin's."""
 
     documents: int | None
+    total_documents: int | None = Field(description="The same as `documents`.")
     chunks: int
     knowledge_bases: list[str]
+    index_type: Literal["hybrid"] = Field(description="Chunks are found by vectors and by keywords.")
     generation: str
     model: str
     dimension: int
     freshness: FreshnessBody
     position: str | None
+    timestamp: datetime = Field(description="When this was counted, in UTC.")

@@ -34,6 +34,7 @@ class Stats:
     live: Live
     freshness: tuple[float | None, float | None, int]
     position: str | None
+    at_ms: int
 
 
 class Lookups:
@@ -70,10 +71,12 @@ class Lookups:
         """Counts, generation, freshness. documents is told to admins only: counts pass by the access lists."""
         live = await self._index.live()
         documents, chunks = await self._index.count(live, Criteria(rights)) if rights.bases else (0, 0)
+        now_ms = self._now_ms()
         return Stats(
             documents=documents if rights.readers is None else None,
             chunks=chunks,
             live=live,
-            freshness=self._progress.freshness(rights.tenant, self._now_ms() - _FRESH_MS),
+            freshness=self._progress.freshness(rights.tenant, now_ms - _FRESH_MS),
             position=self._progress.newest(rights.tenant),
+            at_ms=now_ms,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -117,6 +118,8 @@ def router(service: QueryService, lookups: Lookups, progress: Progress, seals: S
         p50, p95, samples = found.freshness
         return StatsResponse(
             documents=found.documents,
+            total_documents=found.documents,
+            index_type="hybrid",
             chunks=found.chunks,
             knowledge_bases=sorted(rights.bases),
             generation=found.live.generation.name,
@@ -124,6 +127,7 @@ def router(service: QueryService, lookups: Lookups, progress: Progress, seals: S
             dimension=found.live.generation.dimension,
             freshness=FreshnessBody(p50=p50, p95=p95, samples=samples),
             position=found.position,
+            timestamp=datetime.fromtimestamp(found.at_ms / 1000, UTC),
         )
 
     return routes

@@ -408,3 +408,15 @@ async def test_explain_is_told_only_when_asked_for() -> None:
 
 def test_the_hit_of_a_search_has_no_field_for_a_vector() -> None:
     assert not [name for name in Hit.__dataclass_fields__ if "vector" in name]
+
+
+async def test_stats_tell_how_much_there_is_and_when_that_was() -> None:
+    """Counts pass by access lists, so how many documents there are is an admin's to know, under either name."""
+    parts = with_one_hit()
+    told = (await parts.client.get("/v1/stats")).json()
+    reader = (await parts.client.get("/v1/stats", headers={"Authorization": "Bearer tw_reader"})).json()
+
+    assert (told["documents"], told["total_documents"], told["chunks"]) == (1, 1, 1)
+    assert (reader["documents"], reader["total_documents"], reader["chunks"]) == (None, None, 1)
+    assert told["index_type"] == "hybrid"
+    assert told["timestamp"] == "1970-01-01T00:16:40Z", "the moment of NOW_MS"
