@@ -22,6 +22,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.generation import GenerationMode
 
 from runtime.web.problems import KINDS, MEDIA_TYPE
+from schemas.records import ReceiptStage
 from tests.unit.connectors.upload_api.world import ADMIN, upload_world
 from tests.unit.query_api.fake_index import FakeEmbedder, FakeIndex, candidate, manifest
 from tests.unit.query_api.fakes import app_around
@@ -57,12 +58,14 @@ def query_api(folder: Path) -> Iterator[tuple[FastAPI, str]]:
 @contextmanager
 def upload_api(folder: Path) -> Iterator[tuple[FastAPI, str]]:
     with asyncio.Runner() as runner:
-        world = upload_world(folder, stream_limit_s=0.1)
-        app = runner.run(world.__aenter__()).app
+        around = upload_world(folder, stream_limit_s=0.1)
+        world = runner.run(around.__aenter__())
+        # Whoever waits until it is searchable does not wait for long.
+        world.log.readers.append(lambda _, sent: world.receipts.end(sent.position, ReceiptStage.INDEXED))
         try:
-            yield app, ADMIN
+            yield world.app, ADMIN
         finally:
-            runner.run(world.__aexit__(None, None, None))
+            runner.run(around.__aexit__(None, None, None))
 
 
 APIS = {"query": query_api, "upload": upload_api}
