@@ -177,6 +177,17 @@ def test_a_vector_of_the_wrong_length_is_refused_for_good(store: IndexStore) -> 
         store.write_chunks(TENANT, [one], {one.text_hash: np.ones(3, dtype=np.float32)})
 
 
+@ONLY_REAL
+def test_an_object_that_the_store_refuses_among_others_is_told(store: IndexStore) -> None:
+    """The call as a whole succeeds, and its neighbours are written: only its own result says that it was not."""
+    one, odd = new_chunk("one"), new_chunk("odd", source=7)
+
+    with pytest.raises(PermanentFailure, match="index_refused"):
+        store.write_chunks(TENANT, [one, odd], vectors(one, odd))
+
+    assert [stored.id for stored in store.unretired(TENANT, ["t/kb/a"])] == [one.id]
+
+
 def test_a_document_of_more_chunks_than_one_answer_can_hold_is_seen_whole(store: IndexStore) -> None:
     """A store that gives the first 10,000 of an answer only would let such a document never change again."""
     texts = [f"Paragraph {n}." for n in range(10_300)]
