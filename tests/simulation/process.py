@@ -61,7 +61,8 @@ class Group:
 
 @dataclass(eq=False)
 class Process:
-    """One worker. steps: points it may still pass before it is stopped. idle: it waits for records.
+    """One worker. steps: points it may still pass before it is stopped; until: a call before which it is stopped
+    anyway. idle: it waits for records.
 
     doubted: since it took its batch it was taken for dead, or lost a partition; what it holds may be another's by now,
     done and acknowledged. wrote: ids of the objects that it has written of it.
@@ -82,6 +83,7 @@ class Process:
     idle: bool = True
     wake_ms: int = 0
     steps: int = 0
+    until: str = ""
     turn: int = 0
     doubted: bool = False
     wrote: set[str] = field(default_factory=set)
@@ -130,6 +132,12 @@ class Process:
             if fault.kind == "dies":
                 raise Died
             raise failure() if fault.kind == "fails" else Surprise("the unforeseen")
+
+    def calls(self, name: str, failure: Callable[[], Exception]) -> None:
+        """As point, before a call of this name."""
+        if name == self.until:
+            self.steps = 0
+        self.point(failure)
 
     async def sleep(self, seconds: float) -> None:
         """As asyncio.sleep, by the world's clock."""

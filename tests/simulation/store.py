@@ -6,6 +6,7 @@ Before this: `tests/support/fake_index.py`, the collections that all processes s
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -55,6 +56,7 @@ class SimulatedStore:
         """changed: (tenant, document) of each write. answered: tenant, text hashes asked for, those it had."""
         self._process = process
         self._answered = answered
+        self._order = random.Random(0)
 
         def view(tenant: str, shared: FakeIndex) -> FakeIndex:
             def effect(_: str, document: str) -> None:
@@ -69,7 +71,7 @@ class SimulatedStore:
                 stored=shared.stored,
                 superseded=shared.superseded,
                 of_document=shared.of_document,
-                before_call=lambda _: process.point(away),
+                before_call=lambda name: process.calls(name, away),
                 after_effect=effect,
                 refuse_text=UNSTORABLE,
                 page=2,
@@ -80,9 +82,10 @@ class SimulatedStore:
     def manifests(
         self, tenant: str, documents: Collection[str], sources: Collection[str]
     ) -> tuple[list[Manifest], dict[str, Manifest]]:
-        found = self._views[tenant].manifests(tenant, documents, sources)
+        found, barriers = self._views[tenant].manifests(tenant, documents, sources)
+        self._order.shuffle(found)  # the real store promises none
         self._process.point(away)
-        return found
+        return found, barriers
 
     def unretired(self, tenant: str, documents: Collection[str]) -> list[StoredChunk]:
         found = self._views[tenant].unretired(tenant, documents)

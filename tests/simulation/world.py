@@ -187,12 +187,14 @@ class World:
         """All that live."""
         return [member for group in self.groups.values() for member in group.members]
 
-    def run(self, worker: int, steps: int) -> None:
-        """One worker goes on for so many points."""
+    def run(self, worker: int, steps: int, until: str = "") -> None:
+        """One worker goes on for so many points, at most until it is about to call this method of the index."""
         members = self.processes()
         process = members[worker % len(members)]
         if process.wake_ms <= self.ms and process.work:
+            process.until = until
             self._run(process, steps)
+            process.until = ""
 
     def fault(self, worker: int, fault: Fault) -> None:
         """One worker meets this soon."""
@@ -346,8 +348,12 @@ class World:
 
 
 def _bulk(record: Inbound) -> bool:
+    return bulk(record.partition, record.offset, record.timestamp_ms)
+
+
+def bulk(partition: int, offset: int, ms: int) -> bool:
     """Whether a record goes by the bulk lane: as good as drawn, and no respecter of documents."""
-    return zlib.crc32(b"%d %d %d" % (record.partition, record.offset, record.timestamp_ms)) % 2 == 1
+    return zlib.crc32(b"%d %d %d" % (partition, offset, ms)) % 2 == 1
 
 
 def _text(row: Row) -> str:
