@@ -28,7 +28,8 @@ class Broken(BaseException):
 class Accepted:
     """One input as it lies in a topic. document: key, or for an end of a whole source its barrier's name.
 
-    refused: the stage at which this input can never be taken, whatever is tried. told: a receipt is due.
+    refused: the stage at which this input can never be taken, whatever is tried; why: the reason that its dead letter
+    has to give, by which a person finds the cause. told: a receipt is due.
     """
 
     tenant: str
@@ -39,6 +40,7 @@ class Accepted:
     kind: Literal["text", "gone", "ends"]
     text: str = ""
     refused: Literal["", "capture", "parse", "index"] = ""
+    why: str = ""
     told: bool = True
 
 
@@ -235,6 +237,8 @@ class Judge:
                 self._right(position, item, ended)
         elif "INDEXED" in ended:
             raise Broken(f"{position} ({item.document}): indexed, though it cannot be")
+        elif set(parked) - {item.why}:
+            raise Broken(f"{position} ({item.document}): parked for {parked}, not for {item.why}")
         elif not parked and (item.refused != "index" or self._last(item)):
             raise Broken(f"{position} ({item.document}): not parked, though it cannot be taken")
 

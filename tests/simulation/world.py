@@ -119,7 +119,7 @@ class World:
         self._ranks[position] = rank
         self.judge.accept(
             Accepted(
-                tenant, position, document, "", rank, "gone" if text is None else "text", text or "", _refused(text)
+                tenant, position, document, "", rank, "gone" if text is None else "text", text or "", *_refused(text)
             )
         )
 
@@ -148,7 +148,7 @@ class World:
         text = None if gone else _text(cast(Row, written.row))
         self.judge.accept(
             Accepted(
-                tenant, position, document, spec.name, rank, "gone" if gone else "text", text or "", _refused(text)
+                tenant, position, document, spec.name, rank, "gone" if gone else "text", text or "", *_refused(text)
             )
         )
         if written.mark == "last":
@@ -308,7 +308,7 @@ class World:
             prefix = f"{tenant_of(table.spec)}/kb/{table.spec.name}:"
             found = {d: text for d, text in expected[tenant_of(table.spec)].items() if d.startswith(prefix)}
             rows = {prefix + key: _text(row) for key, row in table.rows.items() if row["gone"] is None}
-            refused = any(_refused(text) for text in rows.values()) or self._refused_before(prefix)
+            refused = any(_refused(text)[0] for text in rows.values()) or self._refused_before(prefix)
             if found != rows and not refused:
                 raise Broken(f"the simulation is wrong: {found} is expected, the table holds {rows}")
 
@@ -360,12 +360,21 @@ def _text(row: Row) -> str:
     return f"{row['title'] or ''}\n\n{row['body'] or ''}".strip()
 
 
-def _refused(text: str | None) -> Any:
-    if text is None:
-        return ""
-    if UNREADABLE in text:
-        return "parse"
-    return "index" if any(word in text for word in (REFUSED, CRASHING, UNSTORABLE)) else ""
+def _refused(text: str | None) -> tuple[Any, str]:
+    """The stage at which a text is refused, and why; two empty texts if it is taken."""
+    for word, (stage, why) in _REFUSALS.items():
+        if word in (text or ""):
+            return stage, why
+    return "", ""
+
+
+_REFUSALS = {
+    UNREADABLE: ("parse", "corrupt"),
+    REFUSED: ("index", "embedding_rejected"),
+    CRASHING: ("index", "unexpected"),
+    UNSTORABLE: ("index", "index_refused"),
+}
+"""What the words mean that no text is taken with."""
 
 
 _DECLARED: list[Metrics] = []
