@@ -117,3 +117,54 @@ def test_what_the_end_of_a_source_retired_of_an_older_version_comes_back_with_th
     story.goes(fast)
 
     story.world.finish()
+
+
+@of(index=2)
+def test_a_late_writer_of_a_skipped_version_retires_nothing_that_the_newest_lists(story: Story) -> None:
+    """The skipped version dropped a chunk that the newest has again: as an object of its own."""
+    slow, fast = 2, 3
+    story.version(KEPT, OTHER)
+    story.goes(slow)
+    story.version(OTHER)
+    story.goes(slow, until="write_manifests")
+    story.world.expel(slow)
+    story.version(KEPT, OTHER, MORE)
+    story.goes(fast, until="write_manifests")
+    story.goes(slow, until="retire")
+    story.goes(fast)
+    story.goes(slow)
+
+    story.world.finish()
+
+
+@of(index=2)
+def test_what_came_back_is_not_retired_by_a_late_writer_that_saw_it_leave(story: Story) -> None:
+    """It was stopped just before its marks, and wakes up when the newer version is there and acknowledged."""
+    slow, fast = 2, 3
+    story.version(KEPT, OTHER)
+    story.goes(slow)
+    story.version(OTHER)
+    story.goes(slow, until="retire")
+    story.world.expel(slow)
+    story.version(KEPT, OTHER)
+    story.goes(fast)
+    story.goes(slow)
+
+    story.world.finish()
+
+
+@of(index=2)
+def test_what_a_writer_wrote_that_was_taken_for_dead_and_then_died_is_swept(story: Story) -> None:
+    """Its version was skipped, done and acknowledged by then: nobody who follows it looks for its objects."""
+    slow, fast = 2, 3
+    story.version(KEPT)
+    story.goes(slow, until="write_chunks")
+    story.world.expel(slow)
+    story.version(OTHER)
+    story.goes(fast)
+    story.world.fault(slow, Fault("dies", after=2))
+    story.goes(slow)
+
+    assert story.world.counts["deaths"] == 1
+    story.world.finish()
+    assert story.world.counts["swept"] == 1
