@@ -85,6 +85,9 @@ def run(history: History, totals: Totals | None = None) -> None:
 def drawn(seed: int) -> History:
     """The history of a seed."""
     rng = random.Random(seed)
+    kind = rng.random()
+    if kind < 0.25:
+        return _rivals(rng)
     shape = Shape(
         partitions=rng.randint(1, 3),
         workers={
@@ -97,8 +100,8 @@ def drawn(seed: int) -> History:
         slice_texts=rng.choice((1, 2, 3, 256)),
         drain=rng.randrange(1 << 30),
     )
-    if rng.random() < 0.3:
-        return History(shape, _hot(rng))
+    if kind < 0.5:
+        return History(shape, _hot(rng, shape))
     poison = rng.random() < 0.3
     focus = rng.choice(("cards", "notes", "both", "none"))
     actions: list[Action] = []
@@ -116,32 +119,83 @@ def drawn(seed: int) -> History:
     return History(shape, actions)
 
 
-def _hot(rng: random.Random) -> list[Action]:
+def _hot(rng: random.Random, shape: Shape) -> list[Action]:
     """One document that changes to and fro, its writers stopped and killed amid each other's marks."""
     hot = rng.sample(WORDS, 3)
     table = rng.choice(("", "", "cards"))
     actions: list[Action] = []
-    first = sum(rng.choice((1, 2)) for _ in range(2))
+    first = shape.workers["capture"] + shape.workers["parse"]
+    writers = shape.workers["index"] + shape.workers["bulk"]
     for _ in range(rng.randint(3, 9)):
-        text = "\n\n".join(rng.sample(hot, rng.randint(1, 3)))
-        if not table:
-            actions.append(("publish", "t", "a", None if rng.random() < 0.15 else text))
-        elif rng.random() < 0.2:
-            actions.append(("truncate", table))
-        else:
-            actions.append(("put", table, "0", {"body": text}))
+        for _ in range(rng.choice((1, 1, 2))):
+            if table and rng.random() < 0.2:
+                actions.append(("truncate", table))
+            elif table:
+                actions.append(("put", table, "0", {"body": _hot_text(rng, hot)}))
+            else:
+                actions.append(("publish", "t", "a", None if rng.random() < 0.15 else _hot_text(rng, hot)))
         if table:
             actions.append(("send", table, 2))
-        actions.append(("run", 0, 60))
-        actions.append(("run", 1, 60))
+        actions += [("run", at, 60) for at in range(shape.workers["capture"])]
         for _ in range(rng.randint(1, 5)):
-            worker = first + rng.randrange(5)
+            worker = first + rng.randrange(writers)
             if rng.random() < 0.25:
-                actions.append(("fault", worker, "dies", rng.randint(1, 30), 1))
+                actions.append(("fault", worker, "dies", rng.choice((1, 2, 3, rng.randint(1, 30))), 1))
             if rng.random() < 0.1:
                 actions.append(("expel", worker))
-            actions.append(("run", worker, rng.choice((1, 2, 4, 6, 8, 10, 12, 16, 40))))
+            actions.append(_some(rng, worker))
     return actions
+
+
+def _hot_text(rng: random.Random, hot: Sequence[str]) -> str:
+    return "\n\n".join(rng.sample(hot, rng.randint(1, 3)))
+
+
+def _some(rng: random.Random, worker: int) -> Action:
+    """A writer goes on: some points, or as far as the next call that matters to another."""
+    if rng.random() < 0.3:
+        return ("run", worker, rng.choice((1, 2, 4, 6, 8, 10, 12, 16, 40)))
+    calls = ("write_manifests", "retire", "write_chunks", "manifests", "revive")
+    return ("run", worker, 60, rng.choices(calls, (6, 6, 2, 2, 1))[0])
+
+
+def _rivals(rng: random.Random) -> History:
+    """Two writers of one document amid each other's steps, of which one may die there: two lanes, or, in one lane, a
+    writer that was taken for dead and goes on beside who does its versions again, and more.
+
+    In one lane no two have a right to one document: there no reader may miss a chunk, not for a moment.
+    """
+    lanes = rng.random() < 0.4
+    shape = Shape(
+        partitions=1,
+        workers={"capture": 1, "parse": 1, "index": 1 if lanes else 2, "bulk": 1 if lanes else 0},
+        batch=rng.choice((2, 4, 8)),
+        slice_texts=rng.choice((1, 256)),
+        drain=rng.randrange(1 << 30),
+    )
+    writers = (2, 3)
+    hot = rng.sample(WORDS, 3)
+    actions: list[Action] = []
+
+    def versions(name: str, most: int) -> list[Action]:
+        found = [None if rng.random() < 0.1 else _hot_text(rng, hot) for _ in range(rng.randint(1, most))]
+        return [*(("publish", "t", name, text) for text in found), ("run", 0, 200)]
+
+    for number in range(rng.randint(1, 3)):
+        name = rng.choice(("a", str(number)))
+        if rng.random() < 0.7:
+            actions += [*versions(name, 1), *(("run", writer, 60) for writer in writers)]
+        slow = rng.choice(writers)
+        actions += [*versions(name, 2), _some(rng, slow)]
+        if not lanes:
+            actions += [("expel", slow), *versions(name, 2)]
+        for _ in range(rng.randint(2, 8)):
+            if rng.random() < 0.15:
+                actions.append(("fault", slow, "dies", rng.choice((1, 2, 3, rng.randint(1, 20))), 1))
+            if rng.random() < 0.15:
+                actions += versions(name, 1)
+            actions.append(_some(rng, rng.choice(writers)))
+    return History(shape, actions)
 
 
 def _change(rng: random.Random, focus: str, poison: bool) -> Action:
