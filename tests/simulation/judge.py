@@ -212,9 +212,12 @@ class Judge:
             # What a refused version wrote before it was refused stays: a redrive writes the same objects again.
             refused = {(i.document, i.rank) for several in self.inputs.values() for i in several if i.refused}
             scan = scan_fake(store)
-            best = {manifest.id for manifest in newest(scan.manifests).values()}
+            first = newest(scan.manifests)
+            best = {manifest.id for manifest in first.values()}
             listed = {identifier for manifest in scan.live_documents().values() for identifier in manifest.chunk_ids}
-            lost = orphans - best - listed
+            # What such a writer's manifest beats, its successor's of the same version, is found by the sweep as well.
+            left = {i for m in scan.manifests if first[m.document].id in orphans for i in (m.id, *m.chunk_ids)}
+            lost = (orphans | left) - best - listed
             manifests = tuple(manifest for manifest in scan.manifests if manifest.id not in lost)
             chunks = tuple(
                 chunk for chunk in scan.chunks if chunk.id not in lost and (chunk.id in listed

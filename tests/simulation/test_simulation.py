@@ -227,6 +227,31 @@ FOUND = {
             ("put", "notes", "1", {"title": "Ibis", "readers": ["a", "b"]}),
         ],
     ),
+    "a manifest of a writer that was taken for dead and then died, which beats its successor's: for the sweep": History(
+        Shape(
+            partitions=1,
+            workers={"capture": 2, "parse": 2, "index": 2, "bulk": 1},
+            batch=8,
+            slice_texts=3,
+            drain=533124542,
+        ),
+        [
+            ("put", "notes", "0", {"body": "kappa lambda."}),
+            ("put", "notes", "1", {"readers": None}),
+            ("snapshot", "notes", 0),
+            ("send", "notes", 2),
+            ("run", 0, 3),
+            ("run", 4, 3),
+            ("put", "cards", "1", {"body": ""}),
+            ("again", "notes", "0"),
+            ("put", "cards", "2", {"body": "kappa lambda.\n\nkappa lambda.", "title": "Ibis"}),
+            ("expel", 4),
+            ("run", 7, 60),
+            ("fault", 4, "dies", 9, 1),
+            ("run", 5, 60),
+            ("run", 4, 60),
+        ],
+    ),
 }
 """Histories that found something once, and that some thousand others may miss."""
 
