@@ -203,6 +203,21 @@ def test_unchanged_text_is_never_embedded_again() -> None:
     }  # fmt: skip
 
 
+def test_what_comes_again_is_not_written_again() -> None:
+    """Neither the newest version nor one that it has replaced; what it became is told again."""
+    index, writes = FakeIndex(), list[str]()
+    step = make_step(index)
+    first, second = (inbound(make_change("a", lsn, WORDS[lsn]), lsn) for lsn in (1, 2))
+    for record in (first, second):
+        step.handle_now([record])
+    index.before_call = writes.append
+
+    again = [step.handle_now([record]) for record in (first, second)]
+
+    assert again == [[Done("superseded")], [Done("indexed")]]
+    assert not {"write_chunks", "write_manifests", "retire", "vectors"} & set(writes)
+
+
 def test_a_batch_that_failed_after_embedding_is_not_embedded_again() -> None:
     """The store is away after the model was paid: the retry uses what was computed, for this tenant only."""
     index, embedder = FakeIndex(), CountingEmbedder()

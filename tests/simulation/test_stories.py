@@ -119,6 +119,24 @@ def test_what_the_end_of_a_source_retired_of_an_older_version_comes_back_with_th
     story.world.finish()
 
 
+@of(index=1, lanes=True)
+def test_what_the_end_of_a_source_retired_while_a_newer_version_was_planned_on_it_comes_back(story: Story) -> None:
+    """The version that the plan rests on is ended in the other lane, between the plan and the write."""
+    live, load = 2, 3
+    story.row(KEPT)
+    story.goes(live)
+    story.goes(load)
+    story.world.tables["cards"].truncate()
+    story.world.tables["cards"].send(2)
+    story.captured("bulk")
+    story.row(KEPT, OTHER)
+    story.goes(live, until="write_manifests")
+    story.goes(load)
+    story.goes(live)
+
+    story.world.finish()
+
+
 @of(index=2)
 def test_a_late_writer_of_a_skipped_version_retires_nothing_that_the_newest_lists(story: Story) -> None:
     """The skipped version dropped a chunk that the newest has again: as an object of its own."""

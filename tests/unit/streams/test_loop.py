@@ -47,11 +47,12 @@ class DeadLetters:
 
     away: int = 0
     parked: list[tuple[int, str]] = field(default_factory=list)
+    error: Exception = field(default_factory=lambda: TemporaryFailure("the broker is away"))
 
     def park(self, item: Inbound, outcome: Rejected) -> None:
         if self.away:
             self.away -= 1
-            raise TemporaryFailure("the broker is away")
+            raise self.error
         self.parked.append((item.offset, outcome.reason))
 
 
@@ -144,9 +145,10 @@ async def test_an_error_nobody_foresaw_is_parked_after_some_tries() -> None:
     assert len(step.seen) == 3
 
 
-async def test_nothing_is_let_go_while_dead_letters_cannot_be_delivered() -> None:
+@pytest.mark.parametrize("error", [TemporaryFailure("the broker is away"), KeyError("unforeseen")], ids=repr)
+async def test_nothing_is_let_go_while_dead_letters_cannot_be_delivered(error: Exception) -> None:
     """The record is handed in again until it is parked for sure."""
-    step, letters = ScriptedStep({0: [Rejected("corrupt", "why")]}), DeadLetters(away=4)
+    step, letters = ScriptedStep({0: [Rejected("corrupt", "why")]}), DeadLetters(away=4, error=error)
     loop, _ = make_loop(step, letters)
 
     await loop.settle([record(0)])
