@@ -86,7 +86,7 @@ def drawn(seed: int) -> History:
     """The history of a seed."""
     rng = random.Random(seed)
     kind = rng.random()
-    if kind < 0.25:
+    if kind < 0.15:
         return _rivals(rng)
     shape = Shape(
         partitions=rng.randint(1, 3),
@@ -100,7 +100,7 @@ def drawn(seed: int) -> History:
         slice_texts=rng.choice((1, 2, 3, 256)),
         drain=rng.randrange(1 << 30),
     )
-    if kind < 0.5:
+    if kind < 0.35:
         return History(shape, _hot(rng, shape))
     poison = rng.random() < 0.3
     focus = rng.choice(("cards", "notes", "both", "none"))
