@@ -99,12 +99,11 @@ def test_with_the_log_of_vectors_a_death_costs_nothing_and_so_does_a_lost_index(
 def test_every_vector_in_the_index_was_published_before_it_was_written() -> None:
     index, outbox = FakeIndex(), MemoryOutbox()
 
-    def published_first(name: str) -> None:
-        if name == "write_manifests":
-            stored = {item.chunk.text_hash for item in index.chunks.values()}
-            assert stored == {item.text_hash for item in outbox.embeddings}
+    def published_first(_: str, __: str) -> None:
+        stored = {item.chunk.text_hash for item in index.chunks.values()}
+        assert stored <= {item.text_hash for item in outbox.embeddings}
 
-    index.before_call = published_first
+    index.after_effect = published_first
     (outcome,) = sliced(index, CountingEmbedder(), outbox).handle_now(book())
 
     assert isinstance(outcome, Done)
@@ -185,6 +184,16 @@ def test_a_batch_is_worked_on_in_groups_of_bounded_bytes_and_a_document_stays_wh
     assert held == [0, 2]  # two documents of three versions each, twice
     assert [outcome.label for outcome in outcomes if isinstance(outcome, Done)] == ["superseded"] * 8 + ["indexed"] * 4
     assert differences(scan_fake(index), {c.key: c.text or "" for c in changes[-4:]}) == []
+
+
+def test_a_hot_row_is_indexed_once_though_its_versions_are_more_than_a_group() -> None:
+    index, embedder = FakeIndex(), CountingEmbedder()
+    batch = [inbound(make_change("a", lsn, f"version {lsn} of a text. " * 20)) for lsn in (1, 2, 3, 4)]
+
+    outcomes = replace(make_step(index, embedder), group_bytes=len(batch[0].value or b"")).handle_now(batch)
+
+    assert outcomes == [Done("superseded")] * 3 + [Done("indexed")]
+    assert not any("version 3" in text for text in embedder.texts)
 
 
 def test_versions_of_one_document_too_large_together_are_indexed_one_after_the_other() -> None:
