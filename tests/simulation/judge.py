@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from schemas.index.manifest import BARRIER_PREFIX, barrier_document, newest
+from schemas.index.manifest import BARRIER_PREFIX, newest
 from schemas.records import DocumentChange, Receipt, ReceiptStage
 from tests.support.fake_index import FakeIndex
 from tests.support.oracle import differences, scan_fake
@@ -166,11 +166,12 @@ class Judge:
 
     def _ends(self, store: FakeIndex, source: str, tenant: str) -> list[Rank]:
         """Ranks of the barriers of a source that the store holds now."""
-        document = barrier_document(source)
         return [
             self.ranks[f"{tenant}/kb/source:{source}", manifest.position.version]
             for identifier, manifest in store.stored.items()
-            if manifest.document == document and identifier not in store.superseded
+            if manifest.document.startswith(BARRIER_PREFIX)
+            and manifest.origin.source == source
+            and identifier not in store.superseded
         ]
 
     def _ended_since(self, tenant: str, document: str, rank: Rank) -> bool:
