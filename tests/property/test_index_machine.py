@@ -203,6 +203,17 @@ def test_unchanged_text_is_never_embedded_again() -> None:
     }  # fmt: skip
 
 
+def test_two_documents_of_one_text_have_an_object_each() -> None:
+    """The end of one takes nothing from the other."""
+    index = FakeIndex()
+    step = make_step(index)
+    for change in (make_change("a", 1, WORDS[0]), make_change("b", 1, WORDS[0]), make_change("a", 2, None)):
+        step.handle_now([inbound(change)])
+
+    assert differences(scan_fake(index), {"t/kb/b": WORDS[0]}) == []
+    assert len(index.chunks) == 2
+
+
 def test_what_comes_again_is_not_written_again() -> None:
     """Neither the newest version nor one that it has replaced; what it became is told again."""
     index, writes = FakeIndex(), list[str]()

@@ -41,3 +41,11 @@ def test_two_readers_take_one_manifest_whatever_the_order_of_their_answers(
     assert newest(one) == newest(other)
     marked = {manifest.id for answer in answers for manifest in marks(answer, {}, (), {}).supersede}
     assert marked.isdisjoint(manifest.id for manifest in newest(one).values())
+
+
+@given(manifests, manifests)
+def test_two_plans_of_one_version_with_other_chunks_are_two_manifests(one: Manifest, other: Manifest) -> None:
+    """Overwritten by the other, the objects of the first would belong to nobody."""
+    alike = (one.document, one.position, one.spans) == (other.document, other.position, other.spans)
+
+    assert (one.id == other.id) is alike

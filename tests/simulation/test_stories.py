@@ -82,6 +82,25 @@ def test_a_version_that_rests_on_one_whose_writer_died_amid_its_marks_is_shown_w
     assert story.world.judge.holes, "nobody retired what a newer version lists"
 
 
+@of(index=1, lanes=True)
+def test_who_retires_what_a_newer_version_lists_looks_once_more_and_takes_it_back(story: Story) -> None:
+    """Both were planned on one state; the newer one's writer had looked, and was through, before the mark was set."""
+    live, load = 2, 3
+    story.version(KEPT, OTHER)
+    story.goes(live)
+    story.goes(load)
+    story.version(OTHER)
+    story.version(KEPT, OTHER, MORE, lane="bulk")
+    story.goes(load, until="write_manifests")
+    story.goes(live, until="retire")
+    story.goes(load)
+    story.goes(live)
+
+    story.world.finish()
+
+    assert story.world.judge.holes, "nobody retired what a newer version lists"
+
+
 @of(index=2)
 def test_what_a_slower_writer_of_a_version_writes_again_after_it_was_retired_goes(story: Story) -> None:
     """A newer version was just retiring it, and had ended its manifest, before the slower one looked."""
