@@ -58,6 +58,22 @@ run(build_app(group=group, topics=topics, loop=loop, settings=settings, batch=10
 """
 
 
+LOSSY = """
+from faust.transport.consumer import Consumer
+whole, lost = Consumer.getmany, set()
+
+async def lossy(self, timeout):
+    async for place, message in whole(self, timeout):
+        if message.offset % 7 == 2 and (place, message.offset) not in lost:
+            lost.add((place, message.offset))
+            continue
+        yield place, message
+
+Consumer.getmany = lossy
+"""
+"""Lets records fall between the client and the stage, each once, as Faust does amid a rebalance."""
+
+
 def topics_of(bootstrap: str, **partitions: int) -> list[str]:
     """Makes topics whose names begin so, with so many partitions; their names."""
     wanted = [NewTopic(f"{name}-{uuid.uuid4().hex}", count) for name, count in partitions.items()]
@@ -67,10 +83,12 @@ def topics_of(bootstrap: str, **partitions: int) -> list[str]:
     return [topic.topic for topic in wanted]
 
 
-def start(bootstrap: str, home: Path, group: str, lane: str, per_second: str, *topics: str) -> subprocess.Popen[str]:
-    """A worker that tells each record that it handles: topic, partition, offset."""
+def start(
+    bootstrap: str, home: Path, group: str, lane: str, per_second: str, *topics: str, before: str = ""
+) -> subprocess.Popen[str]:
+    """A worker that tells each record that it handles: topic, partition, offset. before: code that it runs first."""
     environment = {**os.environ, "THALWEG_KAFKA__BOOTSTRAP": bootstrap, "THALWEG_HOME": str(home)}
-    command = [sys.executable, "-c", READER, group, lane, per_second, *topics]
+    command = [sys.executable, "-c", before + READER, group, lane, per_second, *topics]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
@@ -201,3 +219,29 @@ def test_records_of_another_lane_are_passed_over_and_acknowledged(kafka_server: 
         end(second)
 
     assert len(set(handled)) < FLOOD / 10, "most of the flood went through Faust"
+
+
+def test_what_the_client_lets_fall_is_read_again_and_not_acknowledged_unseen(
+    kafka_server: RealServer, tmp_path: Path
+) -> None:
+    """Also the last record of all, behind which nothing comes; and records of another lane are no loss."""
+    bootstrap = bootstrap_of(kafka_server)
+    (topic,) = topics_of(bootstrap, documents=1)
+    records = [Outgoing(topic, b"key", b"value", (Lane.BULK.header,) if n % 10 == 5 else ()) for n in range(1_004)]
+    with ConfirmedProducer(bootstrap, client_id="test") as producer:
+        sent = producer.send(records)
+    mine = {delivery.offset for record, delivery in zip(records, sent, strict=True) if not record.headers}
+    assert max(mine) % 7 == 2, "the last one falls"
+    group, broker = f"live-{topic}", Topics(bootstrap)
+    process = start(bootstrap, tmp_path, group, "live", "", topic, before=LOSSY)
+    try:
+        assert process.stdout is not None
+        handled: set[int] = set()
+        for line in process.stdout:
+            if line.startswith(topic):
+                handled.add(int(line.split()[2]))
+                if handled >= mine:
+                    break
+        eventually(lambda: sum(lag.lag for lag in broker.lag(group, [topic])) == 0, 30)
+    finally:
+        end(process)

@@ -118,3 +118,42 @@ def test_nothing_of_its_own_is_left_out_and_the_rest_is_acknowledged_in_order(
         assert [record for record in came[place] if record.mine] == wanted[place]
         assert all(one.offset < next_.offset for one, next_ in pairwise(came[place]))
         assert not offsets[place] or came[place][-1].offset == offsets[place] - 1, "all are acknowledged"
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.booleans()), max_size=40), st.floats(0.0, 3.0))
+def test_it_knows_what_nobody_is_to_get_and_claims_no_record_of_its_own(
+    log: list[tuple[int, bool, bool]], every_s: float
+) -> None:
+    """Of any log with holes, read in any turns: before each record that goes on lies what it says, and no more."""
+    reader, place, offset, now = passing(every_s), PLACES[0], 0, 0.0
+    read: list[Record] = []
+    own: set[int] = set()
+    gone: list[int] = []
+    for step, mine, turn_ends in log:
+        offset += step
+        read.append(Record(offset) if mine else other(offset))
+        own |= {offset} if mine else set()
+        if turn_ends:
+            now += 1.0
+            gone += [record.offset for record in reader.let_through({place: read}, now).get(place, [])]
+            read = []
+    if not gone:
+        return
+
+    since = {each: reader.since(place, each) for each in gone}
+
+    for before, each in pairwise(gone):
+        assert since[each] == before + 1
+    assert own.isdisjoint(range(since[gone[0]], gone[0]))
+    assert reader.behind(place) == gone[-1] + 1
+
+
+def test_once_reading_begins_elsewhere_nothing_is_known() -> None:
+    reader = passing()
+    reader.let_through({PLACES[0]: [Record(3), other(4), Record(7)]}, 0.5)
+    reader.forget()
+
+    assert reader.behind(PLACES[0]) == 0
+    assert reader.since(PLACES[0], 7) == 7
+    reader.let_through({PLACES[0]: [Record(9)]}, 0.6)
+    assert reader.since(PLACES[0], 9) == 9
