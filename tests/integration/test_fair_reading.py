@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -234,14 +235,17 @@ def test_what_the_client_lets_fall_is_read_again_and_not_acknowledged_unseen(
     assert max(mine) % 7 == 2, "the last one falls"
     group, broker = f"live-{topic}", Topics(bootstrap)
     process = start(bootstrap, tmp_path, group, "live", "", topic, before=LOSSY)
-    try:
+    handled: set[int] = set()
+
+    def read() -> None:
         assert process.stdout is not None
-        handled: set[int] = set()
-        for line in process.stdout:
-            if line.startswith(topic):
-                handled.add(int(line.split()[2]))
-                if handled >= mine:
-                    break
+        handled.update(int(line.split()[2]) for line in process.stdout if line.startswith(topic))
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    try:
+        eventually(lambda: handled >= mine, 40)
         eventually(lambda: sum(lag.lag for lag in broker.lag(group, [topic])) == 0, 30)
     finally:
         end(process)
+        reading.join()
