@@ -23,6 +23,10 @@ SCHEMA_VERSION = 2
 VECTOR = "default"
 """The name of a chunk's vector."""
 
+FLAT_UP_TO = 5_000
+"""So many objects that pass a filter are compared one by one; of more, the graph is searched. Every search of ours has
+a filter. At Weaviate's own bound of 40,000 a search over 20,000 chunks took 10 ms instead of 4."""
+
 STAMP = "written"
 """The name of a vector of one number, another one with each write of a whole object, in no index.
 
@@ -151,7 +155,13 @@ def collection_definition(
     }
     named = {STAMP: {"distance": "l2-squared", "skip": True}}
     if vectors:
-        named[VECTOR] = {"distance": "cosine", "efConstruction": 128, "maxConnections": 32, "ef": -1}
+        named[VECTOR] = {
+            "distance": "cosine",
+            "efConstruction": 128,
+            "maxConnections": 32,
+            "ef": -1,
+            "flatSearchCutoff": FLAT_UP_TO,
+        }
     definition["vectorConfig"] = {
         name: {"vectorizer": {"none": {}}, "vectorIndexType": "hnsw", "vectorIndexConfig": config}
         for name, config in named.items()
