@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from dataclasses import replace
 
 import pytest
@@ -87,18 +86,7 @@ def test_what_came_while_a_deletion_was_written_is_the_documents_last_record(
 @pytest.fixture
 def base(product: Product) -> str:
     """A knowledge base that masks e-mail addresses, and keeps documents for a day."""
-    name = f"people-{uuid.uuid4().hex[:8]}"
-    policy = Policy(mask=("email",), retention_days=1)
-    bootstrap = product.settings.kafka.bootstrap
-    with ConfirmedProducer(bootstrap, client_id="test") as made:
-        directory = Directory(bootstrap, product.codec, producer=made)
-        directory.start()
-        try:
-            assert directory.wait_ready(30)
-            directory.put(KnowledgeBase(product.tenant, name, policy=policy).entry())
-        finally:
-            directory.close()
-    return name
+    return product.make_base(Policy(mask=("email",), retention_days=1))
 
 
 def shown(product: Product, document_id: str, base: str) -> str:

@@ -9,11 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from runtime.access import KnowledgeBase
-from runtime.directory import Directory
 from runtime.privacy.policy import Policy
 from runtime.privacy.sealing import PREFIX
-from runtime.producer import ConfirmedProducer
 from runtime.topic_read import records_since
 from tests.support.client import eventually
 from tests.support.product import Product
@@ -24,17 +21,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 @pytest.fixture
 def base(product: Product) -> str:
     """A knowledge base that seals `salary`, and masks e-mail addresses."""
-    name = f"staff-{uuid.uuid4().hex[:8]}"
-    bootstrap = product.settings.kafka.bootstrap
-    with ConfirmedProducer(bootstrap, client_id="test") as made:
-        directory = Directory(bootstrap, product.codec, producer=made)
-        directory.start()
-        try:
-            assert directory.wait_ready(30)
-            directory.put(KnowledgeBase(product.tenant, name, policy=Policy(mask=("email",), seal=("salary",))).entry())
-        finally:
-            directory.close()
-    return name
+    return product.make_base(Policy(mask=("email",), seal=("salary",)))
 
 
 @pytest.fixture

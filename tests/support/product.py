@@ -5,6 +5,7 @@ Before this: the session fixture `stack`. After this: `source.py`, `quiesce.py` 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,7 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.publish import publish_events
 from deploy.local.stack import Stack
-from runtime.directory import read_demo_key
+from runtime.access import KnowledgeBase
+from runtime.directory import Directory, read_demo_key
+from runtime.privacy.policy import Policy
 from runtime.producer import ConfirmedProducer
 from runtime.settings import load_with_origin
 from runtime.topics import Topics
@@ -78,6 +81,19 @@ class Product:
         """Publish events as `thalweg publish` does, many together as a load; their positions."""
         with ConfirmedProducer(self.settings.kafka.bootstrap, client_id="tests") as producer:
             return [item.position for batch in publish_events(producer, self.codec, events) for item in batch]
+
+    def make_base(self, policy: Policy) -> str:
+        """Makes a knowledge base with this policy; its name, which no other has."""
+        name, bootstrap = f"base-{uuid.uuid4().hex[:8]}", self.settings.kafka.bootstrap
+        with ConfirmedProducer(bootstrap, client_id="test") as made:
+            directory = Directory(bootstrap, self.codec, producer=made)
+            directory.start()
+            try:
+                assert directory.wait_ready(30)
+                directory.put(KnowledgeBase(self.tenant, name, policy=policy).entry())
+            finally:
+                directory.close()
+        return name
 
     def scan(self, knowledge_base: str, source: str) -> Scan:
         """Everything that the live generation holds of a knowledge base's documents, and the source's barriers."""
