@@ -22,6 +22,11 @@ _PROBLEM: dict[str, Any] = {
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "detail": {"type": "string"},
         "instance": {"type": "string"},
+        "retry_after": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "Seconds, as in the header `Retry-After`: documents in a stream or a batch have no headers.",
+        },
         "errors": {
             "type": "array",
             "items": {

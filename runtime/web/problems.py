@@ -136,7 +136,10 @@ class Problem(Exception):
         self.extra = dict(extra or {})
 
     def document(self, instance: str) -> dict[str, Any]:
-        """The problem document; instance names this occurrence (the request id)."""
+        """The problem document; instance names this occurrence (the request id).
+
+        `retry_after` is the header's seconds, for documents that come without headers: in a stream, in a batch.
+        """
         body: dict[str, Any] = {
             "type": self.type,
             "title": self.title,
@@ -146,6 +149,8 @@ class Problem(Exception):
         }
         if self.errors:
             body["errors"] = [asdict(error) for error in self.errors]
+        if (again := self.headers.get("Retry-After")) is not None:
+            body["retry_after"] = int(again)
         return {**self.extra, **body}
 
 

@@ -108,6 +108,7 @@ async def test_each_question_of_a_batch_counts_against_the_rate() -> None:
 
     assert [result["status"] for result in results] == [200, 200, 200, 429, 429]
     assert results[3]["problem"]["type"] == "/problems/too-many-requests"
+    assert 0 < results[3]["problem"]["retry_after"] <= 60
     again = await parts.client.post("/v1/search", json={"query": "q"}, headers={"Authorization": "Bearer tw_reader"})
     assert again.status_code == 429
 

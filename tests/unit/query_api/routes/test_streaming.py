@@ -103,16 +103,17 @@ async def test_what_is_wrong_with_the_question_is_told_before_the_stream_begins(
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"), [(AnswerLater("the model broke off"), "unavailable"), (ZeroDivisionError("x"), "internal")]
+    ("error", "kind", "again"),
+    [(AnswerLater("the model broke off", 7.0), "unavailable", 7), (ZeroDivisionError("x"), "internal", None)],
 )
 async def test_a_model_that_breaks_off_ends_the_stream_with_a_problem(
-    error: Exception, kind: str, log: StringIO
+    error: Exception, kind: str, again: int | None, log: StringIO
 ) -> None:
     events, answered = await streamed(with_one_hit(answerer=Writes(error)), {"query": "how long is leave?"})
 
     assert [event.event for event in events] == ["hits", "delta", "delta", "delta", "error"]
     problem = json.loads(events[-1].data)
-    assert problem["type"] == f"/problems/{kind}"
+    assert (problem["type"], problem.get("retry_after")) == (f"/problems/{kind}", again)
     assert problem["instance"] == f"urn:request:{answered.headers['X-Request-ID']}"
     assert len(lines(log, "answer_broke_off")) == 1
     assert "how long" not in log.getvalue()

@@ -154,6 +154,7 @@ async def test_headers_and_members_of_a_problem_go_out_with_it() -> None:
     answered = await client_of(app_with()).get("/ours")
 
     assert (answered.status_code, answered.headers["Retry-After"], answered.json()["limit"]) == (429, "3", 5)
+    assert answered.json()["retry_after"] == 3
 
 
 @pytest.mark.parametrize(
