@@ -1,7 +1,7 @@
 """What a search costs beyond what it cannot do without: embedding the question, and Weaviate's own hybrid search.
 
-Before: a running stack. After: `__main__` prints the numbers. Both are timed in one run, in turns, by the same clients
-on the same machine: whatever else it does slows both.
+Before: a running stack. After: `__main__` prints the numbers. Both are timed in one run, in turns, by the same number
+of clients on the same machine: whatever else it does slows both.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ _AT_ONCE = 250
 """Documents published together; after each such load the chunks are counted."""
 
 _LOAD_S = 900.0
+_BLOCK = 10
+"""Calls of a client of one kind, before all turn to the other."""
+
 _WARM = 16
 """Of each kind, not counted: connections are made, caches filled."""
 
@@ -199,20 +202,27 @@ async def _in_turns(
     asked: Sequence[str],
     clients: int,
 ) -> tuple[list[float], list[float]]:
-    """Seconds of each kind. Each client does one of each in turn, half of them beginning with either."""
+    """Seconds of each kind, in blocks: all clients do the one, then all the other, and the next time the other first.
+
+    Were both mixed, the slower kind would hold most of the clients at any time, and each would be timed at a number
+    of clients that nobody chose.
+    """
     took: dict[Callable[[str], Awaitable[None]], list[float]] = {search: [], bare: []}
-    left = iter(asked)
 
-    async def client(number: int) -> None:
+    async def client(kind: Callable[[str], Awaitable[None]], left: Iterator[str]) -> None:
+        for question in left:
+            began = time.perf_counter()
+            await kind(question)
+            took[kind].append(time.perf_counter() - began)
+
+    # No question is asked twice: a vector that is remembered would cost one kind nothing.
+    size = 2 * _BLOCK * clients
+    for number, start in enumerate(range(0, len(asked), size)):
+        both = asked[start : start + size]
         kinds = (search, bare) if number % 2 == 0 else (bare, search)
-        # No question is asked twice: a vector that is remembered would cost one kind nothing.
-        for first, second in zip(left, left, strict=False):
-            for kind, question in zip(kinds, (first, second), strict=True):
-                began = time.perf_counter()
-                await kind(question)
-                took[kind].append(time.perf_counter() - began)
-
-    await asyncio.gather(*(client(number) for number in range(clients)))
+        for kind, block in zip(kinds, (both[::2], both[1::2]), strict=True):
+            left = iter(block)
+            await asyncio.gather(*(client(kind, left) for _ in range(clients)))
     return took[search], took[bare]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import groupby
 
 import pytest
 
@@ -28,23 +30,34 @@ def test_the_promise_is_kept_only_at_every_number_of_clients_and_over_enough_chu
 
 
 @pytest.mark.parametrize("clients", [1, 2, 8])
-def test_both_kinds_are_timed_equally_often_in_turns_and_no_question_comes_twice(clients: int) -> None:
+def test_both_kinds_are_timed_equally_often_never_together_and_no_question_comes_twice(clients: int) -> None:
     order: list[tuple[str, str]] = []
+    under_way: list[str] = []
+    beside: set[frozenset[str]] = set()
+    most = 0
 
-    async def search(question: str) -> None:
-        order.append(("search", question))
-        await asyncio.sleep(0)
+    def timed(kind: str) -> Callable[[str], Awaitable[None]]:
+        async def one(question: str) -> None:
+            nonlocal most
+            order.append((kind, question))
+            under_way.append(kind)
+            most = max(most, len(under_way))
+            beside.add(frozenset(under_way))
+            await asyncio.sleep(0)
+            under_way.remove(kind)
 
-    async def bare(question: str) -> None:
-        order.append(("bare", question))
-        await asyncio.sleep(0)
+        return one
 
-    took = asyncio.run(_in_turns(search, bare, questions(64, "seed"), clients))
+    asked = questions(64 * clients, "seed")
+    took = asyncio.run(_in_turns(timed("search"), timed("bare"), asked, clients))
 
-    assert [len(seconds) for seconds in took] == [32, 32]
-    assert len({question for _, question in order}) == 64
-    if clients == 1:
-        assert [kind for kind, _ in order] == ["search", "bare"] * 32
+    assert [len(seconds) for seconds in took] == [32 * clients, 32 * clients]
+    assert {question for _, question in order} == set(asked)
+    assert beside == {frozenset({"search"}), frozenset({"bare"})}
+    assert most == clients
+    turns = [(kind, len(list(calls))) for kind, calls in groupby(kind for kind, _ in order)]
+    expected = [("search", 10), ("bare", 20), ("search", 20), ("bare", 12), ("search", 2)]
+    assert turns == [(kind, calls * clients) for kind, calls in expected]
 
 
 def test_a_quantile_is_a_value_that_was_measured() -> None:
