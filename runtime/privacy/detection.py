@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import phonenumbers
 from phonenumbers import Leniency, PhoneNumberFormat, PhoneNumberMatcher
@@ -37,6 +38,8 @@ _A = f"0-9{_LETTERS}"
 
 _NOT_WITHIN_MASK = "(?!_(?:id_)?[a-p]{20})"
 """Not where a token goes on after its first word: masked text is masked once, whatever stood before the token."""
+
+_NO_MASK = re.compile(_NOT_WITHIN_MASK)
 
 _EMAIL = re.compile(
     rf"(?<![{_A}])[{_A}][{_A}._%+'-]{{0,63}}+@(?:[{_A}](?:[{_A}-]{{0,62}}+)\.){{1,8}}"
@@ -80,6 +83,7 @@ _LONGEST_RUN = 1000
 
 _NUMBER_BEGINS = re.compile(r"(?<=[\d)])[ \u00a0]+(?=[+(0])")
 _FEWEST_DIGITS = 7
+_SPELT = PhoneNumberFormat.E164
 _MOST_LOOKS = 8
 
 
@@ -133,7 +137,9 @@ def _ibans(text: str) -> Iterator[Match]:
                 break
             end, characters = end + 1, characters + 1
         value = _plain(text[found.start() : end])
-        if characters == length and not _beside(text, end) and checksums.iban(value):
+        # A row of digits and a token's first word have the right checksum together once in a hundred times.
+        alone = not _beside(text, end) and _NO_MASK.match(text, end)
+        if characters == length and alone and checksums.iban(value):
             yield Match("iban", found.start(), end, value)
 
 
@@ -175,30 +181,28 @@ def _pieces(at: int, run: str) -> Iterator[tuple[int, int]]:
     yield at + begin, at + len(run)
 
 
-def _in_run(text: str, start: int, end: int, region: str | None, looks: int) -> Iterator[Match]:
+def _in_run(text: str, start: int, end: int, region: str | None, looks: int) -> list[Match]:
     """All numbers of a stretch; looked through again between those that were found, until there is nothing more."""
     run = text[start:end]
     if looks == 0 or sum(map(str.isdigit, run)) < _FEWEST_DIGITS:
-        return
-    at, some = 0, False
-    for found in PhoneNumberMatcher(run, region, Leniency.VALID):
-        if _beside(text, start + found.start - 1) or _beside(text, start + found.end):
-            continue
-        some = True
-        yield from _in_run(text, start + at, start + found.start, region, looks - 1)
-        spelt = phonenumbers.format_number(found.number, PhoneNumberFormat.E164)
-        yield Match("phone", start + found.start, start + found.end, spelt)
-        at = found.end
-    if some:
-        yield from _in_run(text, start + at, end, region, looks - 1)
-        return
-    # Two numbers with nothing but a space between them look like one that is too long.
-    parts = _NUMBER_BEGINS.split(run)
-    if len(parts) > 1:
-        for part in parts:
-            begin = start + run.index(part, at)
-            at = begin - start + len(part)
-            yield from _in_run(text, begin, begin + len(part), region, looks - 1)
+        return []
+    found = [
+        Match("phone", start + seen.start, start + seen.end, phonenumbers.format_number(seen.number, _SPELT))
+        for seen in PhoneNumberMatcher(run, region, Leniency.VALID)
+        if not (_beside(text, start + seen.start - 1) or _beside(text, start + seen.end))
+    ]
+    if not found:
+        # Two numbers with nothing but a space between them look like one that is too long.
+        cuts = [start, *(start + gap.end() for gap in _NUMBER_BEGINS.finditer(run)), end]
+        if len(cuts) > 2:
+            found = [match for part in pairwise(cuts) for match in _in_run(text, *part, region, looks - 1)]
+    if not found:
+        return []
+    # What is left between them is a stretch like any other: once they are masked, it would be looked through as one.
+    ends = [start, *(match.end for match in found)]
+    starts = [*(match.start for match in found), end]
+    left = [match for gap in zip(ends, starts, strict=True) for match in _in_run(text, *gap, region, looks - 1)]
+    return sorted([*found, *left], key=lambda match: match.start)
 
 
 _WORD = re.compile(f"[{_A}]")

@@ -58,6 +58,8 @@ def masked(text: str, chosen: Sequence[Kind] = KINDS, region: str = "DE") -> Mas
 @example("4111 1111 1111 1111+49 30 1234567", list(KINDS), "DE")
 @example("john@example.com0.+49 30 1234567", ["email", "phone"], "DE")
 @example("john@example.com0.44051401359", list(KINDS), "DE")
+@example("DE89 3704 0044 02660 130 044 0266 013:D", list(KINDS), "DE")
+@example("DE89 30404 704 0532 0 0791078789, AB 12 34 56 :", list(KINDS), "DE")
 def test_masked_twice_is_masked_once(text: str, chosen: list[Kind], region: str) -> None:
     once = masked(text, chosen, region).text
 
