@@ -28,14 +28,14 @@ from deploy.local.state import Phase
 from runtime.directory import read_demo_key
 from runtime.embedding.local_files import locate
 from runtime.settings import load_settings
-from tests.bench import freshness, lanes, ranking, report, search, throughput
+from tests.bench import fairness, freshness, lanes, ranking, report, search, throughput
 from tests.bench.edits import measure
 from tests.bench.edits.archives import fetched, pinned
 from tests.bench.edits.tokens import Tokens
 from tests.bench.peers import table
 from tests.bench.peers.ask import SCRIPTS, Peers, installed
 
-PARTS = ("calls", "edits", "stack", "lanes", "search", "quality")
+PARTS = ("calls", "edits", "stack", "lanes", "search", "fairness", "quality")
 
 
 def main() -> int:
@@ -71,7 +71,7 @@ def main() -> int:
         good = good and all(loads[kind]["good"] for kind in ("publish", "snapshot") if kind in loads)
         if not asked.json:
             print(json.dumps(loads, indent=2))
-    if {"search", "quality"} & set(parts):
+    if {"search", "fairness", "quality"} & set(parts):
         found, kept = _searches(asked, parts, tell, console)
         printed |= found
         good = good and kept
@@ -171,7 +171,7 @@ def _lanes(running: stack.Stack, asked: argparse.Namespace, tell: Callable[[str]
 def _searches(
     asked: argparse.Namespace, parts: Sequence[str], tell: Callable[[str], None], console: Console
 ) -> tuple[dict[str, Any], bool]:
-    """What searches cost, and what they find."""
+    """What searches cost, what one tenant's cost another, and what they find."""
     printed: dict[str, Any] = {}
     good = True
     if "search" in parts:
@@ -184,6 +184,13 @@ def _searches(
         printed["search"] = {**asdict(cost), "good": good}
         if not asked.json:
             report.print_search(cost, console)
+    if "fairness" in parts:
+        with _running(tell) as (running, _):
+            fair = fairness.measure(running.environment(), running.state()["apis"]["query"], tell=tell)
+        good = good and fair.good
+        printed["fairness"] = {**asdict(fair), "good": fair.good}
+        if not asked.json:
+            report.print_fairness(fair, console)
     if "quality" in parts:
         lines = ranking.measure(tell)
         printed["quality"] = [asdict(one) for one in lines]

@@ -1,27 +1,45 @@
 """Fairness: what a tenant's searches take alone, and beside another tenant that asks a hundred times as much.
 
-`python -m tests.bench.fairness --quiet-key KEY --loud-key KEY` against a running stack; the keys are of two tenants,
-and each may read something. Rates cut the loud one first: to see what turns alone are worth, start the query API with
-`THALWEG_LIMITS__PER_KEY=0` and `THALWEG_LIMITS__PER_TENANT=0`. Before: that stack. After: a line of JSON; exit code 1
-if the p95 beside the loud tenant is more than twice that alone.
+Before: a running stack. After: `__main__` prints the numbers. Two tenants of their own get documents and a key each, by
+the commands that a person would use, and lose them at the end. Rates are those of the stack: they cut the loud one
+first, and what they let through takes turns (`THALWEG_QUERY__AT_ONCE`).
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
+import os
+import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 
+from tests.bench import throughput
+
 RATIO = 2.0
 FACTOR = 100
+PER_S = 1.5
+"""Searches a second of the quiet tenant: within the rate of its key."""
+
+_DOCUMENTS = 200
 _MOST_OPEN = 200
 """Requests of the loud tenant under way at once: beyond them it is the measuring machine that is measured."""
+
+_KEYS = 10
+"""Of the loud tenant: with them it is its tenant's rate that cuts it, not each key's."""
+
+_WARM = 5
+_RUN_S = 60.0
+_COMMAND_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -37,21 +55,27 @@ class Fairness:
 
     @property
     def good(self) -> bool:
-        """Nothing of the quiet tenant failed, and it hardly waited."""
-        return not self.failed and self.ratio <= RATIO and sum(self.loud.values()) > self.quiet
+        """Nothing of the quiet tenant failed, it hardly waited, and the loud one asked and was answered, too."""
+        served = self.loud.get("200", 0)
+        return not self.failed and self.ratio <= RATIO and served > 0 and sum(self.loud.values()) > 10 * self.quiet
 
 
 class Tenant:
-    """Asks at a steady pace, whether answers come or not."""
+    """Asks at a steady pace, whether answers come or not, with its keys in turn. Close it."""
 
-    def __init__(self, url: str, key: str, *, most_open: int) -> None:
+    def __init__(self, url: str, keys: Sequence[str], *, most_open: int) -> None:
         limits = httpx.Limits(max_connections=most_open)
-        self._http = httpx.AsyncClient(
-            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30, limits=limits, trust_env=False
-        )
+        self._http = httpx.AsyncClient(base_url=url, timeout=30, limits=limits, trust_env=False)
+        self._keys = keys
         self._most_open = most_open
         self.took: list[float] = []
         self.statuses: Counter[str] = Counter()
+
+    async def __aenter__(self) -> Tenant:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
 
     async def ask(self, per_s: float, seconds: float) -> None:
         """Ask for so long; returns when every answer is there."""
@@ -61,55 +85,83 @@ class Tenant:
             await asyncio.sleep(max(0.0, started + due - time.monotonic()))
             number += 1
             if len(open_now) < self._most_open:
-                task = asyncio.create_task(self._one(number))
+                task = asyncio.create_task(self._one(self._keys[number % len(self._keys)]))
                 open_now.add(task)
                 task.add_done_callback(open_now.discard)
         await asyncio.gather(*open_now)
 
-    async def _one(self, number: int) -> None:
+    async def _one(self, key: str) -> None:
         began = time.monotonic()
-        body = {"query": f"what is said about number {number}?"}  # no vector is kept for it
+        body = {"query": f"what is said about {uuid.uuid4()}?"}  # no vector is kept for it
         try:
-            answered = await self._http.post("/v1/search", json=body)
+            answered = await self._http.post("/v1/search", json=body, headers={"Authorization": f"Bearer {key}"})
         except httpx.HTTPError as error:
             self.statuses[type(error).__name__] += 1
             return
         self.statuses[str(answered.status_code)] += 1
-        self.took.append(time.monotonic() - began)
+        if answered.status_code == httpx.codes.OK:
+            self.took.append(time.monotonic() - began)
 
 
-async def measure(url: str, quiet_key: str, loud_key: str, *, per_s: float, seconds: float) -> Fairness:
-    """Both runs, one after the other. per_s: of the quiet tenant."""
-    alone = Tenant(url, quiet_key, most_open=50)
-    await alone.ask(per_s, seconds)
-    beside, loud = Tenant(url, quiet_key, most_open=50), Tenant(url, loud_key, most_open=_MOST_OPEN)
-    await asyncio.gather(beside.ask(per_s, seconds), loud.ask(per_s * FACTOR, seconds))
+def measure(environment: Mapping[str, str], url: str, *, tell: Callable[[str], None]) -> Fairness:
+    """Both runs, one after the other. environment: the stack's settings; url: the query API's.
+
+    Raises subprocess.CalledProcessError if a command fails.
+    """
+    run = f"{time.time_ns():x}"
+    tell(f"fairness: two tenants of {_DOCUMENTS} documents each")
+    with _tenant(environment, f"quiet-{run}", keys=1) as quiet, _tenant(environment, f"loud-{run}", keys=_KEYS) as loud:
+        tell(f"fairness: {_RUN_S:g} s alone, {_RUN_S:g} s beside a tenant that asks {FACTOR} times as much")
+        return asyncio.run(_measured(url, quiet, loud))
+
+
+async def _measured(url: str, quiet_keys: Sequence[str], loud_keys: Sequence[str]) -> Fairness:
+    async with (
+        Tenant(url, quiet_keys, most_open=1) as warm,
+        Tenant(url, quiet_keys, most_open=50) as alone,
+        Tenant(url, quiet_keys, most_open=50) as beside,
+        Tenant(url, loud_keys, most_open=_MOST_OPEN) as loud,
+    ):
+        await warm.ask(_WARM, 1)
+        await alone.ask(PER_S, _RUN_S)
+        await asyncio.gather(beside.ask(PER_S, _RUN_S), loud.ask(PER_S * FACTOR, _RUN_S))
     first, second = p95(alone.took), p95(beside.took)
     asked = alone.statuses + beside.statuses
-    return Fairness(first, second, second / first, asked.total(), asked.total() - asked["200"], dict(loud.statuses))
+    return Fairness(
+        first, second, round(second / first, 2), asked.total(), asked.total() - asked["200"], dict(loud.statuses)
+    )
+
+
+@contextmanager
+def _tenant(environment: Mapping[str, str], name: str, *, keys: int) -> Iterator[list[str]]:
+    """A new tenant with documents; so many keys that may search them, which end with it."""
+    env = {**os.environ, **environment, "THALWEG_TENANT": name}
+
+    def thalweg(*words: str) -> str:
+        command = [sys.executable, "-m", "thalweg", *words]
+        return subprocess.run(
+            command, env=env, check=True, stdout=subprocess.PIPE, text=True, timeout=_COMMAND_S
+        ).stdout
+
+    with TemporaryDirectory(prefix="thalweg-fairness-") as folder:
+        there, gone = Path(folder, "there.jsonl"), Path(folder, "gone.jsonl")
+        texts = enumerate(throughput.texts(_DOCUMENTS, name))
+        there.write_text("".join(f"{json.dumps({'id': str(at), 'text': text})}\n" for at, text in texts))
+        gone.write_text("".join(f"{json.dumps({'id': str(at), 'delete': True})}\n" for at in range(_DOCUMENTS)))
+        thalweg("access", "bases", "create", throughput.BASE)
+        thalweg("publish", str(there), "--knowledge-base", throughput.BASE)
+        made = []
+        try:
+            for number in range(keys):
+                words = ("--subject", f"bench-{number}", "--scope", "query", "--json")
+                made.append(json.loads(thalweg("access", "keys", "create", *words)))
+            yield [one["key"] for one in made]
+        finally:
+            for one in made:
+                thalweg("access", "keys", "revoke", one["id"])
+            thalweg("publish", str(gone), "--knowledge-base", throughput.BASE)
 
 
 def p95(took: list[float]) -> float:
     """The 95th percentile; fails where nothing was measured."""
     return sorted(took)[int(len(took) * 0.95)]
-
-
-def main() -> int:
-    """Measure, print, judge."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--quiet-key", required=True)
-    parser.add_argument("--loud-key", required=True)
-    parser.add_argument("--per-second", type=float, default=1.5, help="of the quiet tenant, within its own rate")
-    parser.add_argument("--seconds", type=float, default=40)
-    given = parser.parse_args()
-    found = asyncio.run(
-        measure(given.url, given.quiet_key, given.loud_key, per_s=given.per_second, seconds=given.seconds)
-    )
-    json.dump({**asdict(found), "good": found.good}, sys.stdout)
-    print()
-    return 0 if found.good else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import search
+from tests.bench import fairness, search
 from tests.bench.edits import measure as edits
 from tests.bench.peers import table as calls
 
@@ -76,3 +76,13 @@ def print_search(found: search.Found, to: Console) -> None:
         )
     to.print(made)
     to.print(f"promised: at most {search.MOST_OF_BARE} times: {'kept' if found.good else 'NOT KEPT'}")
+
+
+def print_fairness(found: fairness.Fairness, to: Console) -> None:
+    """The quiet tenant's two p95, and what the loud one got."""
+    loud = ", ".join(f"{count:,} times {status}" for status, count in sorted(found.loud.items()))
+    to.print(
+        f"A tenant's searches: p95 {found.alone * 1000:.1f} ms alone, {found.beside * 1000:.1f} ms beside one that "
+        f"asks {fairness.FACTOR} times as much; {found.failed} of {found.quiet} failed; the other got {loud}"
+    )
+    to.print(f"ratio {found.ratio:.2f}; promised: at most {fairness.RATIO:g}: {'kept' if found.good else 'NOT KEPT'}")
