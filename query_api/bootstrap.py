@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from importlib.metadata import PackageNotFoundError, version
 
@@ -59,6 +60,9 @@ _SEARCH_S = 5.0
 """Longest wait for one question to Weaviate: they take 20 ms, so after 5 s no answer is coming."""
 
 _EMBED_S = 10.0
+_AT_ONCE = 8
+"""Searches side by side with a remote model: they mostly wait for it."""
+
 _EMBED_THREADS = 2
 _GRACE_S = 30
 
@@ -140,7 +144,7 @@ def build(settings: Settings, counted: Metrics) -> FastAPI:
                 metrics=counted,
                 masking=QuestionMasking(mask_key.get_secret_value() if mask_key else None),
                 queue=FairQueue(
-                    settings.query.at_once,
+                    places(settings),
                     most_waiting=settings.query.waiting_per_tenant,
                     longest_wait_s=settings.query.longest_turn_s,
                     waiting=counted.searches_waiting,
@@ -186,6 +190,17 @@ def answer_store(settings: AnswerCacheSettings) -> AnswerStore:
 def served_as(app: FastAPI, host: str, port: int) -> uvicorn.Config:
     """How uvicorn serves the app."""
     return server_config(app, host, port, keep_alive_s=75, grace_s=_GRACE_S)
+
+
+def places(settings: Settings) -> int:
+    """Searches side by side.
+
+    The local model takes a processor for most of a search: more of them than processors are served no sooner, and
+    whoever's turn comes then runs among all of them.
+    """
+    if settings.query.at_once is not None:
+        return settings.query.at_once
+    return max(2, os.cpu_count() or 2) if settings.embedding.provider == "local" else _AT_ONCE
 
 
 def serve(settings: Settings) -> None:

@@ -121,7 +121,12 @@ class QueryApi(_Section):
     per_document: int = Field(5, ge=0, description="Most hits of one document unless asked otherwise; 0: any number.")
     per_source: int = Field(0, ge=0, description="Most hits of one source unless asked otherwise; 0: any number.")
     slow_query_ms: int = Field(3000, description="Above this a query is logged as slow.")
-    at_once: int = Field(8, ge=1, description="Searches side by side; beyond them the tenants take turns.")
+    at_once: int | None = Field(
+        None,
+        ge=1,
+        description="Searches side by side; beyond them the tenants take turns. Absent: 8; with the local model one "
+        "for each processor, and two at least.",
+    )
     waiting_per_tenant: int = Field(100, ge=1, description="Searches of a tenant that wait for a turn; more get 429.")
     longest_turn_s: float = Field(5, gt=0, description="Longest wait for a turn; then 429.")
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 
 from query_api.app import MOST_BODY_BYTES, MOST_LOGIN_BYTES
-from query_api.bootstrap import served_as
+from query_api.bootstrap import places, served_as
 from query_api.retrieval.filters import DEEPEST, MOST_TESTS, MOST_VALUES
+from runtime.settings import load_settings
 from tests.unit.query_api.fake_index import FakeEmbedder, FakeIndex
 from tests.unit.query_api.fakes import app_around
 
@@ -143,3 +146,21 @@ def test_a_head_is_bounded() -> None:
 
     assert answered.startswith(b"HTTP/1.1 400")
     assert b"/problems/malformed-request" in answered
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, max(2, os.cpu_count() or 2)),
+        ({"THALWEG_QUERY__AT_ONCE": "5"}, 5),
+        ({"THALWEG_EMBEDDING__PROVIDER": "cohere", "THALWEG_EMBEDDING__API_KEY": "k"}, 8),
+        (
+            {"THALWEG_EMBEDDING__PROVIDER": "cohere", "THALWEG_EMBEDDING__API_KEY": "k", "THALWEG_QUERY__AT_ONCE": "1"},
+            1,
+        ),
+    ],
+)
+def test_no_more_searches_run_at_once_than_are_served_sooner_for_it(
+    tmp_path: Path, given: dict[str, str], expected: int
+) -> None:
+    assert places(load_settings(given, folder=tmp_path)) == expected
