@@ -41,22 +41,30 @@ NO_TRY_AGAIN: list[Kind] = ["server_error", "hang", "drop", "garbage"]
 
 @dataclass
 class World:
-    """An app whose three models are the stand-in; `now` moves the breakers' clock."""
+    """An app whose three models are the stand-in; `now` moves the breakers' clock. patience_s: for each model."""
 
     models: ModelServer
     index: FakeIndex
     now: list[float] = field(default_factory=lambda: [0.0])
     asked: int = 0
+    patience_s: float = 10.0
 
     def assemble(self, http: httpx.AsyncClient) -> tuple[Parts, Circuits]:
         key = SecretStr("k")
         embedding = Embedding(
-            provider="openai", url=self.models.openai_url, api_key=key, model="m", dimension=64, timeout_s=0.5
+            provider="openai",
+            url=self.models.openai_url,
+            api_key=key,
+            model="m",
+            dimension=64,
+            timeout_s=self.patience_s,
         )
         made = configured_fingerprint(embedding)
         self.index.now = Live(Generation(made.key(), 2, "test", embedding=made.record()), {})
-        answer = AnswerSettings(provider="openai", url=self.models.openai_url, api_key=key, model="m", timeout_s=0.5)
-        rerank = Rerank(provider="cohere", url=self.models.url, api_key=key, timeout_s=0.5)
+        answer = AnswerSettings(
+            provider="openai", url=self.models.openai_url, api_key=key, model="m", timeout_s=self.patience_s
+        )
+        rerank = Rerank(provider="cohere", url=self.models.url, api_key=key, timeout_s=self.patience_s)
         metrics: list[Metrics] = []
 
         def told(part: str, state: str) -> None:
@@ -71,7 +79,7 @@ class World:
             lambda generation: embedder_of(generation.embedding, embedding),
             own,
             threads=2,
-            timeout_s=2,
+            timeout_s=4 * self.patience_s,
             breaker=circuits.embedding,
         )
         parts = app_around(
@@ -95,10 +103,11 @@ class World:
 
 
 @asynccontextmanager
-async def world() -> AsyncIterator[tuple[World, Parts, Circuits]]:
+async def world(patience_s: float = 10.0) -> AsyncIterator[tuple[World, Parts, Circuits]]:
     with ModelServer() as models:
-        here = World(models, FakeIndex([candidate(DOC, text=TEXT)], [manifest(DOC, "c", length=len(TEXT))]))
-        async with answering_client(0.5) as http:
+        index = FakeIndex([candidate(DOC, text=TEXT)], [manifest(DOC, "c", length=len(TEXT))])
+        here = World(models, index, patience_s=patience_s)
+        async with answering_client(patience_s) as http:
             yield here, *here.assemble(http)
 
 
@@ -112,7 +121,7 @@ async def test_with_all_models_well_nothing_is_degraded() -> None:
 
 @pytest.mark.parametrize("kind", NO_TRY_AGAIN)
 async def test_an_embedder_that_is_away_leaves_the_keywords_and_says_so(kind: Kind) -> None:
-    async with world() as (here, parts, _):
+    async with world(patience_s=0.5) as (here, parts, _):
         here.models.misbehave(kind, -1, path="embeddings", seconds=1.0)
 
         answered = await here.ask(parts, "/v1/search")
@@ -168,7 +177,7 @@ async def test_a_question_asked_before_needs_no_embedder() -> None:
 
 @pytest.mark.parametrize("kind", NO_TRY_AGAIN)
 async def test_an_answering_model_that_is_away_leaves_a_quote_that_says_so(kind: Kind) -> None:
-    async with world() as (here, parts, _):
+    async with world(patience_s=0.5) as (here, parts, _):
         here.models.misbehave(kind, -1, path="chat", seconds=1.0)
 
         answered = await here.ask(parts)
