@@ -60,10 +60,10 @@ _SEARCH_S = 5.0
 """Longest wait for one question to Weaviate: they take 20 ms, so after 5 s no answer is coming."""
 
 _EMBED_S = 10.0
+_EMBED_THREADS = 2
 _AT_ONCE = 8
 """Searches side by side with a remote model: they mostly wait for it."""
 
-_EMBED_THREADS = 2
 _GRACE_S = 30
 
 

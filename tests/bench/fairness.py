@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 
+from deploy.demo.client import percentile
 from tests.bench import throughput
 
 RATIO = 2.0
@@ -129,7 +130,7 @@ async def _measured(url: str, quiet_keys: Sequence[str], loud_keys: Sequence[str
         await warm.ask(_WARM, 1)
         await alone.ask(PER_S, _RUN_S)
         await asyncio.gather(beside.ask(PER_S, _RUN_S), loud.ask(PER_S * FACTOR, _RUN_S))
-    first, second = p95(alone.took), p95(beside.took)
+    first, second = percentile(alone.took, 0.95), percentile(beside.took, 0.95)
     asked = alone.statuses + beside.statuses
     return Fairness(
         first, second, round(second / first, 2), asked.total(), asked.total() - asked["200"], dict(loud.statuses)
@@ -164,8 +165,3 @@ def _tenant(environment: Mapping[str, str], name: str, *, keys: int) -> Iterator
             for one in made:
                 thalweg("access", "keys", "revoke", one["id"])
             thalweg("publish", str(gone), "--knowledge-base", throughput.BASE)
-
-
-def p95(took: list[float]) -> float:
-    """The 95th percentile; fails where nothing was measured."""
-    return sorted(took)[int(len(took) * 0.95)]

@@ -7,7 +7,6 @@ of clients on the same machine: whatever else it does slows both.
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from weaviate.classes.query import HybridFusion
 
 from connectors.publish import Following, follow_receipts, publish_events
 from deploy.demo import corpus
+from deploy.demo.client import percentile
 from query_api.retrieval.query_embedding import ThreadedEmbedder
 from query_api.retrieval.weaviate_index import ALPHA, WeaviateIndex
 from query_api.retrieval.weaviate_link import WeaviateLink
@@ -188,11 +188,11 @@ async def _timed(settings: Settings, url: str, key: str, clients: int, searches:
     return Pair(
         clients,
         searches,
-        quantile(searched, 0.5),
-        quantile(searched, 0.95),
-        quantile(summed, 0.5),
-        quantile(summed, 0.95),
-        round(quantile(searched, 0.95) / quantile(summed, 0.95), 2),
+        percentile(searched, 0.5),
+        percentile(searched, 0.95),
+        percentile(summed, 0.5),
+        percentile(summed, 0.95),
+        round(percentile(searched, 0.95) / percentile(summed, 0.95), 2),
     )
 
 
@@ -234,9 +234,3 @@ def questions(count: int, seed: str) -> list[str]:
     while len(found) < count:
         found[" ".join(chance.sample(words, chance.randrange(5, 10)))] = None
     return list(found)
-
-
-def quantile(took: Sequence[float], share: float) -> float:
-    """The smallest of the values that at least this share of them does not exceed."""
-    ordered = sorted(took)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

@@ -25,6 +25,7 @@ from streams.core.outcomes import Done, Rejected
 from streams.ports import Inbound
 from streams.steps.capture import EPOCH_HEADER, CapturedSource, CaptureStep
 from tests.support.lookup import LocalLookup
+from tests.support.tiling import assert_tiles
 from tests.support.unprotected import unprotected
 
 _KEY, _ENVELOPE = 1001, 1002
@@ -72,6 +73,7 @@ def _codec() -> Codec:
 
 
 _CODEC = _codec()
+_EVENT = LocalLookup().id_of("events-value")
 
 
 class _Log:
@@ -111,13 +113,10 @@ def records(data: bytes) -> None:
         record = Inbound(_SHOP.topic, 0, 0, 1, _framed(_KEY, key), _framed(_ENVELOPE, value))
     else:
         headers = ((EPOCH_HEADER, key),)
-        record = Inbound(_SHOP.topic, 0, 0, 1, None, b"\x00\x00\x00\x03\xea" + value, headers)
+        record = Inbound(_SHOP.topic, 0, 0, 1, None, _framed(_ENVELOPE, value), headers)
     (outcome,) = _CAPTURE.handle_now([record])
     if not isinstance(outcome, Done) and not (isinstance(outcome, Rejected) and not outcome.defect):
         raise AssertionError(f"{outcome}")
-
-
-_EVENT = LocalLookup().id_of("events-value")
 
 
 def _framed(schema: int, body: bytes) -> bytes:
@@ -129,13 +128,7 @@ def chunks(data: bytes) -> None:
     kind, text = data[:1], data[1:].decode("utf-8", "replace")
     most = (160, 400, 1700)[kind[0] % 3] if kind else 160
     content_type = "text/markdown" if kind and kind[0] & 4 else "text/plain"
-    at = 0
-    for piece in chunk(text, content_type=content_type, parameters=ChunkingParameters(most=most)):
-        assert at <= piece.start < piece.end <= len(text)
-        assert not text[at : piece.start].strip()
-        assert len(text[piece.start : piece.end].encode()) <= most
-        at = piece.end
-    assert not text[at:].strip()
+    assert_tiles(text, chunk(text, content_type=content_type, parameters=ChunkingParameters(most=most)), most)
 
 
 _KNOWN = Known({"year": {"number": "f_n_year"}, "team": {"text": "f_s_team"}}, lambda name: (f"t/kb/{name}",))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from schemas.records import Block
 from streams.core.chunking import Chunk, ChunkingParameters, chunk
 from streams.core.structure import blocks_of
+from tests.support.tiling import assert_tiles
 
 SMALL = ChunkingParameters(most=400)
 LONGEST = SMALL.whole("paragraph")
@@ -94,18 +95,7 @@ def _boundaries(parts: Sequence[str]) -> list[bool]:
 @example("a." + " " * 700 + "b. " * 300, "text/plain", 160)
 @example("so:\n\n" + " " * 300 + "b c. " * 100, "text/plain", 160)
 def test_chunks_tile_the_text_within_bounds(text: str, content_type: str, most: int) -> None:
-    """In order, without overlap, none too large; what lies outside every chunk is white space."""
-    chunks = chunk(text, content_type=content_type, parameters=ChunkingParameters(most=most))
-
-    at = 0
-    for piece in chunks:
-        assert at <= piece.start < piece.end <= len(text)
-        assert not text[at : piece.start].strip()
-        body = text[piece.start : piece.end]
-        assert body == body.strip()
-        assert len(body.encode("utf-8", "surrogatepass")) <= most
-        at = piece.end
-    assert not text[at:].strip()
+    assert_tiles(text, chunk(text, content_type=content_type, parameters=ChunkingParameters(most=most)), most)
 
 
 @settings(max_examples=200, deadline=None)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.bench.fairness import Fairness, p95
+from tests.bench.fairness import Fairness
 
 FAIR = Fairness(alone=0.03, beside=0.05, ratio=1.67, quiet=180, failed=0, loud={"200": 1000, "429": 8000})
 
@@ -27,9 +27,3 @@ def test_it_is_kept_where_the_quiet_one_hardly_waits() -> None:
 )
 def test_it_is_not_kept_otherwise(found: Fairness) -> None:
     assert not found.good
-
-
-def test_the_quantile_is_of_what_was_measured() -> None:
-    assert p95([float(number) for number in range(100)]) == 95.0
-    with pytest.raises(IndexError):
-        p95([])
