@@ -62,7 +62,7 @@ _SEARCH_S = 5.0
 _EMBED_S = 10.0
 _EMBED_THREADS = 2
 _AT_ONCE = 8
-"""Searches side by side with a remote model: they mostly wait for it."""
+"""Searches side by side with a remote model, for they mostly wait for it; and the most with any."""
 
 _GRACE_S = 30
 
@@ -196,11 +196,13 @@ def places(settings: Settings) -> int:
     """Searches side by side.
 
     The local model takes a processor for most of a search: more of them than processors are served no sooner, and
-    whoever's turn comes then runs among all of them.
+    whoever's turn comes then runs among all of them. A container may have a share of many processors, hence the bound.
     """
     if settings.query.at_once is not None:
         return settings.query.at_once
-    return max(2, os.cpu_count() or 2) if settings.embedding.provider == "local" else _AT_ONCE
+    if settings.embedding.provider == "local":
+        return min(_AT_ONCE, max(2, os.cpu_count() or 2))
+    return _AT_ONCE
 
 
 def serve(settings: Settings) -> None:

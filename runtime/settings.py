@@ -125,7 +125,7 @@ class QueryApi(_Section):
         None,
         ge=1,
         description="Searches side by side; beyond them the tenants take turns. Absent: 8; with the local model one "
-        "for each processor, and two at least.",
+        "for each processor, from 2 to 8.",
     )
     waiting_per_tenant: int = Field(100, ge=1, description="Searches of a tenant that wait for a turn; more get 429.")
     longest_turn_s: float = Field(5, gt=0, description="Longest wait for a turn; then 429.")

@@ -148,19 +148,26 @@ def test_a_head_is_bounded() -> None:
     assert b"/problems/malformed-request" in answered
 
 
+REMOTE = {"THALWEG_EMBEDDING__PROVIDER": "cohere", "THALWEG_EMBEDDING__API_KEY": "k"}
+
+
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("processors", "given", "expected"),
     [
-        ({}, max(2, os.cpu_count() or 2)),
-        ({"THALWEG_QUERY__AT_ONCE": "5"}, 5),
-        ({"THALWEG_EMBEDDING__PROVIDER": "cohere", "THALWEG_EMBEDDING__API_KEY": "k"}, 8),
-        (
-            {"THALWEG_EMBEDDING__PROVIDER": "cohere", "THALWEG_EMBEDDING__API_KEY": "k", "THALWEG_QUERY__AT_ONCE": "1"},
-            1,
-        ),
+        (None, {}, 2),
+        (1, {}, 2),
+        (2, {}, 2),
+        (6, {}, 6),
+        (64, {}, 8),
+        (64, {"THALWEG_QUERY__AT_ONCE": "5"}, 5),
+        (2, {"THALWEG_QUERY__AT_ONCE": "20"}, 20),
+        (2, REMOTE, 8),
+        (2, {**REMOTE, "THALWEG_QUERY__AT_ONCE": "1"}, 1),
     ],
 )
 def test_no_more_searches_run_at_once_than_are_served_sooner_for_it(
-    tmp_path: Path, given: dict[str, str], expected: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int | None, given: dict[str, str], expected: int
 ) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+
     assert places(load_settings(given, folder=tmp_path)) == expected
